@@ -1,0 +1,148 @@
+# The front door: each target is a few Meson or pip lines.  CONTRIBUTING.md says what they do.
+#
+# Nothing outside this folder is touched, except that tools/install-deps brings packages of the distribution
+# where they are missing.  PYTHON is the interpreter to build for, VENV the environment made from it.
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build
+PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
+LANES ?= 3.10 3.13
+
+venv_name := $(notdir $(VENV))
+py := $(VENV)/bin/python
+with_venv := PATH="$(abspath $(VENV))/bin:$$PATH"
+meson := $(with_venv) meson
+meson_test := $(meson) test --print-errorlogs
+# pip may not look for a newer pip, and builds with what requirements/build.txt brought.
+pip := $(with_venv) PIP_DISABLE_PIP_VERSION_CHECK=1 $(py) -m pip
+pip_build := --no-deps --no-build-isolation
+deps := $(BUILD)/stamp/deps-$(venv_name)
+ready := $(BUILD)/stamp/ready-$(venv_name)
+readers := $(BUILD)/stamp/readers-$(venv_name)
+installed := $(BUILD)/stamp/installed-$(venv_name)
+sources := $(shell find src include python -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name meson.build) \
+	meson.build meson.options pyproject.toml
+c_examples = $(patsubst examples/c/%.c,$(BUILD)/c/examples/c/%,$(wildcard examples/c/*.c))
+
+# The sanitizers' settings: the first finding ends the program, with a stack.
+asan_env := UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 ASAN_OPTIONS=
+asan_flags := -Db_sanitize=address,undefined -Db_lundef=false
+asan_py_tests ?= tests/python/api tests/python/fidelity
+
+.PHONY: demo test test-c test-py test-py-lanes asan asan-c asan-py tsan valgrind s390x fuzz bench lint docs wheel clean
+.PHONY: install build-c
+
+test: test-c test-py
+
+# --- the environment -----------------------------------------------------------------------------------------
+
+$(deps): tools/install-deps
+	bash tools/install-deps --python $(PYTHON) base
+	@mkdir -p $(@D) && touch $@
+
+$(ready): requirements/build.txt requirements/test.txt | $(deps)
+	[ -x $(py) ] || $(PYTHON) -m venv $(VENV)
+	$(pip) install -q -r requirements/build.txt -r requirements/test.txt
+	@mkdir -p $(@D) && touch $@
+
+$(readers): requirements/readers.txt $(ready)
+	$(pip) install -q -r requirements/readers.txt
+	@touch $@
+
+# Built in a folder that is kept, so that a change compiles what it touches.
+$(installed): $(sources) $(ready)
+	$(pip) install -q --force-reinstall $(pip_build) -Cbuild-dir=$(BUILD)/py-$(venv_name) .
+	@touch $@
+
+install: $(installed)
+
+$(BUILD)/c/build.ninja: $(ready)
+	$(meson) setup --reconfigure $(BUILD)/c -Dpython=disabled -Dtests=enabled -Dexamples=enabled
+	@touch $@
+
+build-c: $(BUILD)/c/build.ninja
+	$(meson) compile -C $(BUILD)/c
+
+# --- what a user runs ----------------------------------------------------------------------------------------
+
+demo: $(installed) $(readers) build-c
+	$(py) examples/python/demo.py
+	@set -e; for program in $(c_examples); do echo; echo "== $$program (C, no Python)"; $$program; done
+
+wheel: $(ready)
+	$(pip) wheel -q $(pip_build) -Cbuild-dir=$(BUILD)/py-$(venv_name) -w dist .
+	@ls dist/*.whl
+
+# --- tests ---------------------------------------------------------------------------------------------------
+
+test-c: $(BUILD)/c/build.ninja
+	$(meson_test) -C $(BUILD)/c
+
+test-py: $(installed) $(readers) build-c
+	JOBLOT_BUILD_DIR=$(abspath $(BUILD)/c) $(py) -m pytest $(PYTEST_ARGS)
+
+test-py-lanes:
+	bash tools/python-lanes $(LANES)
+
+asan: asan-c asan-py
+
+asan-c: $(ready)
+	[ -e $(BUILD)/asan/build.ninja ] || $(meson) setup $(BUILD)/asan -Dpython=disabled -Dtests=enabled $(asan_flags)
+	$(asan_env) $(meson_test) -C $(BUILD)/asan --timeout-multiplier 4
+
+# The extension under ASan and UBSan, in a folder that goes before site-packages.  Leaks are hunted in the C tests.
+asan-py: $(ready)
+	$(pip) install -q --upgrade --target $(BUILD)/asan-site $(pip_build) -Cbuild-dir=$(BUILD)/asan-py \
+		$(addprefix -Csetup-args=,$(asan_flags)) .
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		$(asan_env)detect_leaks=0 PYTHONPATH=$(abspath $(BUILD)/asan-site) \
+		$(py) -m pytest -p no:cacheprovider $(PYTEST_ARGS) $(asan_py_tests)
+
+# Without setarch -R, TSan of gcc 12 does not start where the kernel randomises more bits than it knows.
+tsan: $(ready)
+	[ -e $(BUILD)/tsan/build.ninja ] || $(meson) setup $(BUILD)/tsan -Dpython=disabled -Dtests=enabled -Db_sanitize=thread
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0 \
+		$(meson_test) -C $(BUILD)/tsan --wrapper 'setarch -R' --timeout-multiplier 4
+
+valgrind: $(BUILD)/c/build.ninja
+	bash tools/install-deps valgrind
+	$(meson_test) -C $(BUILD)/c --suite unit --suite inject --timeout-multiplier 20 \
+		--wrapper 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
+
+s390x: $(ready)
+	bash tools/install-deps s390x
+	bash tools/s390x-sysroot $(BUILD)/s390x-sysroot
+	[ -e $(BUILD)/s390x/build.ninja ] || PKG_CONFIG_SYSROOT_DIR=$(abspath $(BUILD)/s390x-sysroot) \
+		$(meson) setup $(BUILD)/s390x --cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
+	$(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10
+
+fuzz: $(ready)
+	bash tools/install-deps fuzz
+	[ -e $(BUILD)/fuzz/build.ninja ] || CC=clang $(meson) setup $(BUILD)/fuzz -Dpython=disabled $(asan_flags) \
+		-Dc_args=-fsanitize=fuzzer-no-link -Dfuzz_engine=-fsanitize=fuzzer
+	$(meson) compile -C $(BUILD)/fuzz
+	@set -e; for program in $(BUILD)/fuzz/tests/fuzz/fuzz_*[a-z0-9]; do \
+		name=$${program##*/fuzz_}; found=$(BUILD)/fuzz/corpus/$$name; mkdir -p $$found; \
+		echo "== $$name: $(FUZZ_SECONDS) s"; \
+		$$program -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+			-artifact_prefix=$(BUILD)/fuzz/ $$found tests/fuzz/corpus/$$name; done
+
+# --- the rest ------------------------------------------------------------------------------------------------
+
+bench: $(installed)
+	$(pip) install -q -r requirements/bench.txt
+	$(py) bench/run.py
+
+lint: $(ready)
+	$(pip) install -q -r requirements/lint.txt
+	$(py) -m ruff check .
+	$(py) -m mypy
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run tools/install-deps tools/python-lanes tools/s390x-sysroot; \
+		else echo "shellcheck is not installed: scripts not checked (tools/install-deps lint brings it)"; fi
+
+docs: $(deps)
+	$(PYTHON) tools/check-docs
+
+clean:
+	rm -rf $(BUILD) dist $(VENV)
