@@ -1,0 +1,75 @@
+/* joblot/segment.h - memory that can be handed to another process without a copy.
+ *
+ * A segment is a memfd, sealed so that nobody can shrink it under a reader, or, where a folder was named, an unnamed
+ * file in it.  It has no name anywhere: when the last process that holds it goes, however it goes, the kernel frees it.
+ *
+ * The process that makes a segment owns it.  It counts who borrows it there - a task, a call, a worker that still has
+ * it mapped - and the segment is given up when the last borrower has released it.  Other processes only map it; they
+ * never count, so their death needs no repair.
+ *
+ * Threads: borrow and release from any thread; the other calls by one thread per segment at a time.
+ * Fork: a segment and its mapping stay with the parent (the mapping is not inherited).
+ */
+#ifndef JOBLOT_SEGMENT_H
+#define JOBLOT_SEGMENT_H
+
+#include <joblot/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct joblot_segment joblot_segment;
+
+/* Where a segment's memory comes from.  Zero-initialise it for the defaults. */
+struct joblot_segment_options {
+    const char *folder;          /* an unnamed file in this folder; NULL: memory (a memfd) */
+    const char *fallback_folder; /* where memory would not hold it: a file here; NULL: an error then */
+};
+
+/* joblot_segment_new - make a segment of `size` bytes, all zero, borrowed once by the caller.
+ *
+ * The size is held against MemAvailable and every memory cgroup above this process first: pages of a memfd appear when
+ * they are touched, so running out would be the OOM killer and not an error.  The blocks of a file are reserved here.
+ *   size     bytes, at least 1
+ *   options  may be NULL
+ *   out      set on JOBLOT_OK; joblot_segment_release() it
+ * Returns JOBLOT_OK, or INVALID | NOMEM (too large for memory, no folder to fall back on, or the folder is full; the
+ * message names size and free space) | OS. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_options *options,
+                                                            joblot_segment **out, joblot_error *err);
+
+/* joblot_segment_borrow - one borrower more.  Returns the segment. */
+JOBLOT_API joblot_segment *joblot_segment_borrow(joblot_segment *segment);
+
+/* joblot_segment_release - one borrower less; the last one frees it.  NULL is fine. */
+JOBLOT_API void joblot_segment_release(joblot_segment *segment);
+
+/* joblot_segment_id - a number that is unique in this process, never 0 and never reused. */
+JOBLOT_API uint32_t joblot_segment_id(const joblot_segment *segment);
+
+/* joblot_segment_size - its bytes. */
+JOBLOT_API uint64_t joblot_segment_size(const joblot_segment *segment);
+
+/* joblot_segment_fd - its descriptor, which stays the segment's own. */
+JOBLOT_API int joblot_segment_fd(const joblot_segment *segment);
+
+/* joblot_segment_is_file - 1 when it lies in a folder, 0 when in memory. */
+JOBLOT_API int joblot_segment_is_file(const joblot_segment *segment);
+
+/* joblot_segment_data - where the segment is mapped here, shared and writable; mapped at the first call.
+ * The address holds until the segment is freed.  Returns JOBLOT_OK, or NOMEM | OS. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_segment_data(joblot_segment *segment, void **out, joblot_error *err);
+
+/* joblot_segment_write - copy `size` bytes into it.
+ *
+ * A segment that is mapped here is filled by memcpy; one that is not by pwrite, which fills fresh pages several times
+ * faster than a fault for each of them.
+ * Returns JOBLOT_OK, or INVALID (outside the segment) | NOMEM (no memory, or the folder's disk is full) | OS. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_segment_write(joblot_segment *segment, uint64_t offset, const void *data,
+                                                              uint64_t size, joblot_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,111 @@
+/* os/os.h - every system call of the library.
+ *
+ * Calls return 0 or a value >= 0 on success and -errno on failure, with EINTR already dealt with except where a
+ * wait must notice signals (those say so).  Every descriptor is close-on-exec.  All of this is for Linux; a port
+ * is another folder with the same header. */
+#ifndef JOBLOT_OS_OS_H
+#define JOBLOT_OS_OS_H
+
+#include <joblot/base.h>
+
+#include <stdbool.h>
+
+/* ---- fault hook (tests) ---- */
+
+/* From now on the nth system call (1: the next; 0: none) fails with `error`, and with `for_good` every later one. */
+void joblot__os_fail_at(unsigned long nth, bool for_good, int error);
+unsigned long joblot__os_count(void); /* system calls made since then */
+/* Used by the wrappers: the errno to pretend, or 0. */
+int joblot__os_injected(void);
+/* Makes every call of one kind fail with `error` from now on ("process_vm_readv"); NULL: none. */
+void joblot__os_forbid(const char *name, int error);
+int joblot__os_forbidden(const char *name);
+
+/* ---- descriptors and files ---- */
+
+int joblot__os_close(int fd); /* -1 is fine; never retried */
+/* A memfd of `size` bytes, sealed against shrinking (and growing). */
+int joblot__os_memfd(const char *name, uint64_t size);
+/* An unnamed file of `size` bytes in a folder: O_TMPFILE, or created and unlinked at once where that is missing. The
+ * blocks are reserved, so a full disk is ENOSPC here and not a SIGBUS later. */
+int joblot__os_tmpfile(const char *folder, uint64_t size);
+int joblot__os_pwrite(int fd, const void *data, size_t size, uint64_t offset); /* all of it */
+int joblot__os_pread(int fd, void *data, size_t size, uint64_t offset);        /* all of it; -ENODATA at the end */
+int64_t joblot__os_file_size(int fd);
+int joblot__os_read_text(const char *path, char *out, size_t capacity); /* terminated; length, cut at capacity - 1 */
+int joblot__os_dup(int fd);
+/* Bytes free for this process in the file system of a folder. */
+int64_t joblot__os_folder_free(const char *folder);
+
+/* ---- memory ---- */
+
+size_t joblot__os_page_size(void);
+enum { JOBLOT__MAP_READ, JOBLOT__MAP_WRITE, JOBLOT__MAP_PRIVATE };
+/* Maps `size` bytes at `offset` (a multiple of the page size): shared read-only, shared writable, or private. */
+int joblot__os_map(int fd, uint64_t offset, size_t size, int mode, void **out);
+int joblot__os_unmap(void *at, size_t size);
+int joblot__os_dontfork(void *at, size_t size);
+int joblot__os_populate_read(void *at, size_t size); /* -EINVAL where the kernel has no MADV_POPULATE_READ */
+/* Bytes that can still be allocated: MemAvailable, held against every memory cgroup above us (v1 and v2).
+ * `root` is "" but in tests, where it is a folder with proc/ and sys/ in it. */
+int64_t joblot__os_memory_available(const char *root);
+
+/* ---- processes ---- */
+
+int joblot__os_pid(void);
+int joblot__os_parent_pid(void);
+/* exec of argv[0] (searched in PATH when it has no slash) as a child in a process group of its own, with default signal
+ * dispositions, an empty mask and /dev/null as stdin; fds[i] becomes descriptor 3 + i there (at most 8). env NULL: ours. */
+int joblot__os_spawn(const char *const *argv, const char *const *env, const int *fds, size_t n_fds, int *pid);
+int joblot__os_fork(void); /* 0 in the child */
+/* In a fresh child: default signal dispositions and an empty mask, a process group of its own. */
+void joblot__os_reset_process(void);
+int joblot__os_die_with_parent(void); /* SIGKILL to us when the thread that forked us ends */
+void joblot__os_ignore_interrupts(void); /* a SIGINT handler that does nothing (not SIG_IGN, which exec inherits) */
+void joblot__os_raise_oom_score(void);   /* best effort: we go before our parent does */
+void joblot__os_stdin_null(void);
+int joblot__os_pidfd(int pid);
+int joblot__os_kill(int pid, int sig);
+int joblot__os_kill_group(int pgid, int sig);
+int joblot__os_pidfd_kill(int pidfd, int sig);
+struct joblot__exit {
+    int status;         /* as waitpid's */
+    uint64_t peak_memory; /* bytes; 0: not known */
+};
+/* Does a child that has ended wait to be reaped?  It is not reaped: its pid stays its own. 1, 0, or -errno. */
+int joblot__os_ended(int pid);
+int joblot__os_reap(int pid, struct joblot__exit *out); /* blocks */
+void joblot__os_exit_now(int code);
+int joblot__os_thread_count(void); /* of this process; -errno where /proc cannot be read */
+/* Reads another process's memory; the number of bytes, short at a hole. */
+int64_t joblot__os_vm_read(int pid, uint64_t address, void *out, size_t size);
+int joblot__os_cpu_count(const char *root); /* see joblot_cpu_count; root as above */
+
+/* ---- sockets that carry descriptors (SOCK_SEQPACKET) ---- */
+
+#define JOBLOT__MAX_FDS 16
+int joblot__os_socketpair(int out[2]);
+int joblot__os_set_blocking(int fd, bool blocking);
+/* One message, at once: -EAGAIN when the queue is full, -EPIPE when the other side is gone. */
+int joblot__os_send(int sock, const void *data, size_t size, const int *fds, size_t n_fds);
+/* One message: its size, 0 at end of file, -EAGAIN when there is none and the socket does not block. Received fds are
+ * in fds (room for JOBLOT__MAX_FDS), their number in *n_fds. */
+int joblot__os_receive(int sock, void *data, size_t capacity, int *fds, size_t *n_fds);
+
+/* ---- waiting ---- */
+
+int64_t joblot__os_clock(void);  /* monotonic, ns */
+int joblot__os_event(void);      /* eventfd, non-blocking, 0 */
+int joblot__os_event_ring(int fd);
+int joblot__os_event_clear(int fd);
+struct joblot__poll {
+    int fd;            /* -1: skipped */
+    bool want_write;   /* wait for room as well */
+    bool ready, writable, hangup; /* out */
+};
+#define JOBLOT__POLL_MAX 1024
+/* Waits until one of n (<= JOBLOT__POLL_MAX) is ready, or timeout_ns passes (< 0: for good). The number ready, 0 at the
+ * timeout, -EINTR when a signal came (not retried: the caller looks at its signals). */
+int joblot__os_poll(struct joblot__poll *set, size_t n, int64_t timeout_ns);
+
+#endif

@@ -1,0 +1,160 @@
+/* segment/segment.c - memfd and file segments, owned by the process that made them. */
+#include <joblot/segment.h>
+
+#include "../base/alloc.h"
+#include "../base/error.h"
+#include "../os/os.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+struct joblot_segment {
+    atomic_size_t borrowers;
+    uint32_t id;
+    int fd;
+    int is_file;
+    uint64_t size;
+    void *data; /* shared mapping in this process, or NULL */
+};
+
+static atomic_uint last_id;
+
+/* Pages that a process needs besides its segments, left alone when room is reckoned. */
+static const int64_t MARGIN = 64 << 20;
+
+static joblot_status open_file(const char *folder, uint64_t size, int *fd, joblot_error *err)
+{
+    int rc = joblot__os_tmpfile(folder, size);
+    if (rc == -ENOSPC || rc == -EDQUOT)
+        return joblot__fail(err, JOBLOT_NOMEM, -rc,
+                            "no room for a segment of %llu bytes in %s (%lld bytes free): name another folder with "
+                            "temp_folder or JOBLOT_TEMP_FOLDER, or send less at a time",
+                            (unsigned long long)size, folder, (long long)joblot__os_folder_free(folder));
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "a segment file of %llu bytes in %s", (unsigned long long)size, folder);
+    *fd = rc;
+    return JOBLOT_OK;
+}
+
+static joblot_status open_memory(uint64_t size, const char *fallback, int *fd, int *is_file, joblot_error *err)
+{
+    /* Small segments are not worth the reading of /proc: they could not be what fills the memory. */
+    if (size > (4u << 20)) {
+        int64_t room = joblot__os_memory_available("");
+        if (room < MARGIN || size > (uint64_t)(room - MARGIN)) {
+            if (fallback == NULL)
+                return joblot__fail(err, JOBLOT_NOMEM, ENOMEM,
+                                    "a segment of %llu bytes does not fit into memory (%lld bytes available): name a "
+                                    "folder on disk with temp_folder, or send less at a time",
+                                    (unsigned long long)size, (long long)room);
+            *is_file = 1;
+            return open_file(fallback, size, fd, err);
+        }
+    }
+    int rc = joblot__os_memfd("joblot", size);
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "a memory segment of %llu bytes", (unsigned long long)size);
+    *fd = rc;
+    return JOBLOT_OK;
+}
+
+joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_options *options, joblot_segment **out,
+                                 joblot_error *err)
+{
+    static const struct joblot_segment_options defaults;
+    if (options == NULL)
+        options = &defaults;
+    if (size == 0 || size > (uint64_t)INT64_MAX)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "a segment cannot have %llu bytes", (unsigned long long)size);
+    joblot_segment *segment = joblot__calloc(1, sizeof *segment);
+    if (segment == NULL)
+        return joblot__fail_nomem(err, sizeof *segment, "a segment");
+    joblot_status status;
+    if (options->folder != NULL) {
+        segment->is_file = 1;
+        status = open_file(options->folder, size, &segment->fd, err);
+    } else {
+        status = open_memory(size, options->fallback_folder, &segment->fd, &segment->is_file, err);
+    }
+    if (status != JOBLOT_OK) {
+        joblot__free(segment);
+        return status;
+    }
+    segment->size = size;
+    do
+        segment->id = atomic_fetch_add(&last_id, 1) + 1;
+    while (segment->id == 0);
+    atomic_init(&segment->borrowers, 1);
+    *out = segment;
+    return JOBLOT_OK;
+}
+
+joblot_segment *joblot_segment_borrow(joblot_segment *segment)
+{
+    atomic_fetch_add_explicit(&segment->borrowers, 1, memory_order_relaxed);
+    return segment;
+}
+
+void joblot_segment_release(joblot_segment *segment)
+{
+    if (segment == NULL || atomic_fetch_sub_explicit(&segment->borrowers, 1, memory_order_acq_rel) != 1)
+        return;
+    (void)joblot__os_unmap(segment->data, (size_t)segment->size);
+    (void)joblot__os_close(segment->fd);
+    joblot__free(segment);
+}
+
+uint32_t joblot_segment_id(const joblot_segment *segment)
+{
+    return segment->id;
+}
+
+uint64_t joblot_segment_size(const joblot_segment *segment)
+{
+    return segment->size;
+}
+
+int joblot_segment_fd(const joblot_segment *segment)
+{
+    return segment->fd;
+}
+
+int joblot_segment_is_file(const joblot_segment *segment)
+{
+    return segment->is_file;
+}
+
+joblot_status joblot_segment_data(joblot_segment *segment, void **out, joblot_error *err)
+{
+    if (segment->data == NULL) {
+        void *at;
+        int rc = joblot__os_map(segment->fd, 0, (size_t)segment->size, JOBLOT__MAP_WRITE, &at);
+        if (rc < 0)
+            return joblot__fail_os(err, -rc, "mapping a segment of %llu bytes", (unsigned long long)segment->size);
+        /* A child that the user forks has no use for it, and must not keep it alive. */
+        (void)joblot__os_dontfork(at, (size_t)segment->size);
+        segment->data = at;
+    }
+    *out = segment->data;
+    return JOBLOT_OK;
+}
+
+joblot_status joblot_segment_write(joblot_segment *segment, uint64_t offset, const void *data, uint64_t size,
+                                   joblot_error *err)
+{
+    if (offset > segment->size || size > segment->size - offset)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "%llu bytes at %llu do not fit into a segment of %llu bytes",
+                            (unsigned long long)size, (unsigned long long)offset, (unsigned long long)segment->size);
+    if (segment->data != NULL) {
+        memcpy((char *)segment->data + offset, data, (size_t)size);
+        return JOBLOT_OK;
+    }
+    int rc = joblot__os_pwrite(segment->fd, data, (size_t)size, offset);
+    if (rc == -ENOSPC)
+        return joblot__fail(err, JOBLOT_NOMEM, ENOSPC, "the disk of the temp folder is full: %llu bytes were to be written",
+                            (unsigned long long)size);
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "writing %llu bytes to a segment", (unsigned long long)size);
+    return JOBLOT_OK;
+}
