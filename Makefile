@@ -113,8 +113,8 @@ valgrind: $(BUILD)/c/build.ninja
 s390x: $(ready)
 	bash tools/install-deps s390x
 	bash tools/s390x-sysroot $(BUILD)/s390x-sysroot
-	[ -e $(BUILD)/s390x/build.ninja ] || PKG_CONFIG_SYSROOT_DIR=$(abspath $(BUILD)/s390x-sysroot) \
-		$(meson) setup $(BUILD)/s390x --cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
+	[ -e $(BUILD)/s390x/build.ninja ] || $(meson) setup $(BUILD)/s390x \
+		--cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
 	$(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10
 
 fuzz: $(ready)
