@@ -25,9 +25,10 @@ sources := $(shell find src include python -name '*.[ch]' -o -name '*.py' -o -na
 	meson.build meson.options pyproject.toml
 c_examples = $(patsubst examples/c/%.c,$(BUILD)/c/examples/c/%,$(wildcard examples/c/*.c))
 
-# The sanitizers' settings: the first finding ends the program, with a stack.
-asan_env := UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 ASAN_OPTIONS=
-asan_flags := -Db_sanitize=address,undefined -Db_lundef=false
+# The sanitizers' settings: the first finding ends the program, with a stack; a refused allocation is no finding.
+san := halt_on_error=1:abort_on_error=1:allocator_may_return_null=1
+asan_env := UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 ASAN_OPTIONS=$(san)
+asan_flags := -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all
 asan_py_tests ?= tests/python/api tests/python/fidelity
 
 .PHONY: demo test test-c test-py test-py-lanes asan asan-c asan-py tsan valgrind s390x fuzz bench lint docs wheel clean
@@ -96,13 +97,13 @@ asan-py: $(ready)
 	$(pip) install -q --upgrade --target $(BUILD)/asan-site $(pip_build) -Cbuild-dir=$(BUILD)/asan-py \
 		$(addprefix -Csetup-args=,$(asan_flags)) .
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
-		$(asan_env)detect_leaks=0 PYTHONPATH=$(abspath $(BUILD)/asan-site) \
+		$(asan_env):detect_leaks=0 PYTHONPATH=$(abspath $(BUILD)/asan-site) \
 		$(py) -m pytest -p no:cacheprovider $(PYTEST_ARGS) $(asan_py_tests)
 
 # Without setarch -R, TSan of gcc 12 does not start where the kernel randomises more bits than it knows.
 tsan: $(ready)
 	[ -e $(BUILD)/tsan/build.ninja ] || $(meson) setup $(BUILD)/tsan -Dpython=disabled -Dtests=enabled -Db_sanitize=thread
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0 \
+	TSAN_OPTIONS=$(san):second_deadlock_stack=1:die_after_fork=0 \
 		$(meson_test) -C $(BUILD)/tsan --wrapper 'setarch -R' --timeout-multiplier 4
 
 valgrind: $(BUILD)/c/build.ninja
@@ -120,7 +121,7 @@ s390x: $(ready)
 fuzz: $(ready)
 	bash tools/install-deps fuzz
 	[ -e $(BUILD)/fuzz/build.ninja ] || CC=clang $(meson) setup $(BUILD)/fuzz -Dpython=disabled $(asan_flags) \
-		-Dc_args=-fsanitize=fuzzer-no-link -Dfuzz_engine=-fsanitize=fuzzer
+		"-Dc_args=-fsanitize=fuzzer-no-link -fno-sanitize-recover=all" -Dfuzz_engine=-fsanitize=fuzzer
 	$(meson) compile -C $(BUILD)/fuzz
 	@set -e; for program in $(BUILD)/fuzz/tests/fuzz/fuzz_*[a-z0-9]; do \
 		name=$${program##*/fuzz_}; found=$(BUILD)/fuzz/corpus/$$name; mkdir -p $$found; \
