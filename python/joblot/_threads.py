@@ -1,0 +1,180 @@
+"""One call on threads.
+
+Threads take their tasks themselves: whoever has finished one draws the next from the input and takes the oldest that
+waits, under one lock. So a task costs no wake-up of another thread, and never more than `pre_dispatch` tasks are drawn
+and not finished. The calling thread draws the first ones and then sleeps until the call ends, or, where there is a time
+limit, until the next result.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from . import config
+from ._arguments import bad_task, is_task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ._settings import CallSettings
+
+_PENDING: Any = object()
+
+
+class ThreadCall:
+    """The state of one call, shared by its threads.
+
+    Parameters
+    ----------
+    tasks : iterator of (function, args, kwargs)
+        Advanced by one thread at a time, the configuration of the calling thread being in force.
+    settings : CallSettings
+        Of the call.
+    nested : dict
+        The configuration that tasks see.
+    """
+
+    def __init__(self, tasks: Iterator[Any], settings: CallSettings, nested: dict[str, Any]) -> None:
+        self.tasks = tasks
+        self.settings = settings
+        self.nested = nested
+        self.outer = config.thread.config
+        self.changed = threading.Condition(threading.Lock())
+        # All that follows is guarded by the lock of `changed`; an item of `results` has one writer.
+        self.ready: deque[tuple[int, Any]] = deque()
+        self.results: list[Any] = []
+        self.n_threads = 0
+        self.n_completed = 0
+        self.exhausted = False
+        self.stopped = False
+        self.error: BaseException | None = None
+
+    def run(self) -> list[Any]:
+        """Run all tasks; return their results in input order, or raise the first error.
+
+        A thread cannot be killed, so after an error the tasks that run already end in the background; no further one
+        is started.
+        """
+        try:
+            self._start()
+            with self.changed:
+                self._wait()
+            if self.error is not None:
+                raise self.error
+            return self.results
+        finally:
+            self.stopped = True
+            self.error = None  # the exception knows this frame: no cycle
+
+    def _start(self) -> None:
+        """Draw the first tasks, and start a thread for each of them up to n_jobs."""
+        ahead, n_jobs = self.settings.pre_dispatch, self.settings.n_jobs
+        if ahead is None:
+            with self.changed:
+                while self._draw():
+                    pass
+            ahead = len(self.ready)
+        for drawn in range(ahead):
+            with self.changed:
+                if self.stopped or not (drawn < len(self.results) or self._draw()):
+                    return
+                if self.n_threads == n_jobs:
+                    continue
+                self.n_threads += 1
+            threading.Thread(target=self._work, name="joblot-thread", daemon=True).start()
+
+    def _draw(self) -> bool:
+        """Draw one task; False when there is none. An error in the input ends the call. The lock is held."""
+        if self.exhausted or self.stopped:
+            return False
+        try:
+            task = next(self.tasks)
+        except StopIteration:
+            self.exhausted = True
+            return False
+        except BaseException as error:
+            self._fail(error)
+            return False
+        self.ready.append((len(self.results), task))
+        self.results.append(_PENDING)
+        return True
+
+    def _work(self) -> None:
+        """The body of a thread."""
+        changed, ready, results, local = self.changed, self.ready, self.results, config.thread
+        progress, notify = self.settings.progress, self.settings.timeout is not None
+        local.config = self.nested
+        with changed:
+            more = bool(ready)
+            if more:
+                index, task = ready.popleft()
+        while more:
+            try:
+                function, args, kwargs = task
+                results[index] = function(*args, **kwargs)
+            except BaseException as error:
+                if not is_task(task):
+                    error = bad_task(task, index)
+                with changed:
+                    self._fail(error)
+                break
+            task = None
+            with changed:
+                if self.stopped:
+                    break
+                self.n_completed += 1
+                if progress is not None and not self._report(progress):
+                    break
+                if not self.exhausted:
+                    local.config = self.outer
+                    self._draw()
+                    local.config = self.nested
+                if notify:
+                    changed.notify_all()
+                more = bool(ready) and not self.stopped
+                if more:
+                    index, task = ready.popleft()
+        with changed:
+            self.n_threads -= 1
+            if self.n_threads == 0:
+                changed.notify_all()
+
+    def _report(self, progress: Any) -> bool:
+        try:
+            progress(len(self.results), self.n_completed, self.exhausted)
+        except BaseException as error:
+            self._fail(error)
+            return False
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        """End the call with an error, unless it has ended. The lock is held."""
+        if not self.stopped:
+            self.stopped = True
+            self.error = error
+            self.changed.notify_all()
+
+    def _wait(self) -> None:
+        """Sleep until all threads have ended or one has failed; with a time limit also until it is over."""
+        limit = self.settings.timeout
+        if limit is None:
+            while self.n_threads and self.error is None:
+                self.changed.wait()
+            return
+        head, since = 0, time.monotonic()
+        while self.n_threads and self.error is None:
+            reached = head
+            while reached < len(self.results) and self.results[reached] is not _PENDING:
+                reached += 1
+            now = time.monotonic()
+            if reached > head:
+                head, since = reached, now
+            if now - since >= limit and head < len(self.results):
+                from .errors import TimeoutError
+
+                raise TimeoutError(f"task {head} did not end within timeout={limit:g} seconds")
+            self.changed.wait(max(limit - (now - since), 0) if head < len(self.results) else None)

@@ -1,0 +1,357 @@
+"""`Parallel`: the call that users write. It checks arguments, chooses the backend, counts and reports."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import warnings
+
+from . import _arguments, _progress, backends
+from ._settings import DEFAULT_MMAP_MODE, UNSET, CallSettings
+from .config import active_backend, setting
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Any, Literal, TypeVar
+
+    T = TypeVar("T")
+
+
+class Parallel:
+    """Run calls that `delayed` recorded on several cores, and return their results in input order.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        How many tasks run at once. -1 is the number of CPUs, -2 one less; 1 runs a plain loop in this thread. None
+        takes the value of the context, else 1.
+    backend : str or ParallelBackendBase, optional
+        'loky' (worker processes, the default), 'threading', 'sequential', a registered name, or an instance.
+    return_as : {'list'}
+        Form of the results.
+    verbose : int
+        0 prints nothing; above 10 every message is shown; from 50 on they go to stdout instead of stderr.
+    timeout : float, optional
+        Seconds to wait for the next result in order; not with n_jobs=1.
+    pre_dispatch : int, 'all' or str
+        How many tasks are drawn from the input ahead of the workers; a text may be arithmetic on `n_jobs`.
+    batch_size : int or 'auto'
+        How many tasks a message carries.
+    temp_folder : str, optional
+        Folder for large arrays; without it (and without ``JOBLIB_TEMP_FOLDER``) they stay in memory.
+    max_nbytes : int, str or None
+        Arrays of more bytes arrive in workers as `numpy.memmap`; '1M' and such are in units of 1024; None for no array.
+    mmap_mode : {'r', 'r+', 'w+', 'c'} or None
+        How those arrays are mapped. Left out, they can be written to, and what is written stays in the worker; 'r' makes
+        them read-only, None sends copies.
+    prefer : {'processes', 'threads'}, optional
+        Kind of worker wanted where nobody names a backend.
+    require : {'sharedmem'}, optional
+        'sharedmem' takes threads, also where a context names another backend.
+    retries : int
+        How often a task is run again after its worker died.
+    **backend_kwargs
+        For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds); for registered backends: what
+        they take.
+
+    Attributes
+    ----------
+    n_tasks : int or None
+        Number of tasks of the last call, where the input has a length.
+    n_dispatched_batches, n_dispatched_tasks, n_completed_tasks : int
+        Counts of the call that runs, or of the last one.
+
+    Raises
+    ------
+    ValueError
+        An argument has no meaning; the message says what was got and what is expected.
+    TypeError
+        A keyword is unknown, or `retries` is no whole number.
+
+    Notes
+    -----
+    In a ``with`` statement the workers stay for all calls of the block.
+
+    Examples
+    --------
+    >>> Parallel(n_jobs=2, backend="threading")(delayed(pow)(i, 2) for i in range(4))
+    [0, 1, 4, 9]
+    """
+
+    def __init__(
+        self,
+        n_jobs: Any = UNSET["n_jobs"],
+        backend: Any = UNSET["backend"],
+        return_as: Literal["list"] = "list",
+        verbose: Any = UNSET["verbose"],
+        timeout: float | None = None,
+        pre_dispatch: int | str = "2 * n_jobs",
+        batch_size: int | Literal["auto"] = "auto",
+        temp_folder: Any = UNSET["temp_folder"],
+        max_nbytes: Any = UNSET["max_nbytes"],
+        mmap_mode: Any = DEFAULT_MMAP_MODE,
+        prefer: Any = UNSET["prefer"],
+        require: Any = UNSET["require"],
+        *,
+        retries: int = 0,
+        **backend_kwargs: Any,
+    ) -> None:
+        active, context = active_backend(prefer, require, verbose)
+        self.verbose: int = setting(verbose, context, "verbose")
+        self.timeout = _arguments.check_timeout(timeout)
+        self.pre_dispatch = pre_dispatch
+        self.return_as = _arguments.check_return_as(return_as)
+        self.return_generator = False
+        self.return_ordered = True
+        self.batch_size = _arguments.check_batch_size(batch_size)
+        self.retries = _arguments.check_retries(retries)
+        self._backend: Any = _chosen_backend(backend, active, require)
+        self._check_keywords(backend_kwargs)
+        self._backend_kwargs: dict[str, Any] = {
+            **backend_kwargs,
+            "max_nbytes": _arguments.check_max_nbytes(setting(max_nbytes, context, "max_nbytes")),
+            "temp_folder": setting(temp_folder, context, "temp_folder"),
+            "mmap_mode": _arguments.check_mmap_mode(setting(mmap_mode, context, "mmap_mode")),
+            "prefer": setting(prefer, context, "prefer"),
+            "require": setting(require, context, "require"),
+            "verbose": max(0, self.verbose - 50),
+        }
+        mode_is_default = mmap_mode is DEFAULT_MMAP_MODE and context["mmap_mode"] is DEFAULT_MMAP_MODE
+        self._mmap_mode = DEFAULT_MMAP_MODE if mode_is_default else self._backend_kwargs["mmap_mode"]
+        self.n_jobs = self._chosen_n_jobs(n_jobs, context)
+        self.n_tasks: int | None = None
+        self.n_dispatched_batches = self.n_dispatched_tasks = self.n_completed_tasks = 0
+        self._pre_dispatch_amount = 0
+        self._iterating = self._aborting = self._managed_backend = self._calling = False
+        self._running = threading.Lock()
+
+    def _chosen_n_jobs(self, n_jobs: Any, context: dict[str, Any]) -> int:
+        if n_jobs is None:
+            n_jobs = UNSET["n_jobs"]
+        n_jobs = setting(n_jobs, context, "n_jobs")
+        return _arguments.check_n_jobs(self._backend.default_n_jobs if n_jobs is None else n_jobs)
+
+    def _check_keywords(self, keywords: dict[str, Any]) -> None:
+        """Refuse a misspelt argument; what backends of others take is theirs to judge."""
+        own = (backends.LokyBackend, backends.ThreadingBackend, backends.SequentialBackend)
+        if type(self._backend) in own:
+            for name in keywords:
+                if name not in backends.WORKER_PARAMETERS:
+                    raise TypeError(f"Parallel() got an unexpected keyword argument {name!r}")
+
+    def __enter__(self) -> Parallel:
+        self._managed_backend = True
+        self._initialize_backend()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._managed_backend = False
+        self._backend.terminate()
+
+    def __call__(self, iterable: Iterable[tuple[Callable[..., T], Any, Any]]) -> list[T]:
+        """Run the tasks and return their results in input order.
+
+        Parameters
+        ----------
+        iterable : iterable of (callable, args, kwargs)
+            Drawn from as workers become free.
+
+        Returns
+        -------
+        list
+            One result for each task.
+
+        Raises
+        ------
+        RuntimeError
+            A call of this object is running.
+        TypeError
+            An item is not such a triple.
+        WorkerDied
+            The worker process of a task died, and `retries` were used up.
+        joblot.errors.TimeoutError
+            A result did not come within `timeout` seconds.
+        Exception
+            The first one that a task, or the input, raised.
+        """
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("This Parallel instance is already running !")
+        try:
+            self._reset(iterable)
+            n_jobs = self._effective_n_jobs() if self._managed_backend else self._initialize_backend()
+            if n_jobs == 1:
+                return self._run_loop(iterable)
+            return self._run_backend(iterable, n_jobs)
+        finally:
+            self._running.release()
+
+    def _reset(self, iterable: Any) -> None:
+        self.n_dispatched_batches = self.n_dispatched_tasks = self.n_completed_tasks = 0
+        self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None
+        self._aborting = False
+        self._iterating = True
+        self._start_time = time.time()
+
+    def _effective_n_jobs(self) -> int:
+        n_jobs: int = self._backend.effective_n_jobs(self.n_jobs)
+        return n_jobs
+
+    def _initialize_backend(self) -> int:
+        """Get the backend ready; where it could use one worker only, a plain loop takes its place."""
+        n_jobs: int = self._backend.configure(n_jobs=self.n_jobs, parallel=self, **self._backend_kwargs)
+        if n_jobs == 1 and type(self._backend) in (backends.LokyBackend, backends.ThreadingBackend):
+            self._backend = backends.SequentialBackend(nesting_level=self._backend.nesting_level)
+        if self.timeout is not None and not self._backend.supports_timeout:
+            warnings.warn(
+                f"The backend class {type(self._backend).__name__!r} does not support timeout. You have set "
+                f"'timeout={self.timeout}' in Parallel but the 'timeout' parameter will not be used.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return n_jobs
+
+    def _run_loop(self, iterable: Iterable[Any]) -> list[Any]:
+        """Run the tasks one after the other, in this thread. The loop that reports nothing is kept bare."""
+        results: list[Any] = []
+        append = results.append
+        task: Any = None
+        started = False
+        try:
+            if self._reports_progress():
+                self._run_loop_reporting(iterable, results)
+            else:
+                for task in iterable:
+                    started = True
+                    function, args, kwargs = task
+                    append(function(*args, **kwargs))
+        except (TypeError, ValueError) as error:
+            self._aborting = True
+            if started and not _arguments.is_task(task):
+                raise _arguments.bad_task(task, len(results)) from error
+            raise
+        except BaseException:
+            self._aborting = True
+            raise
+        finally:
+            self._iterating = False
+            self.n_completed_tasks = len(results)
+            self.n_dispatched_tasks = self.n_dispatched_batches = len(results) + self._aborting
+        return results
+
+    def _run_loop_reporting(self, iterable: Iterable[Any], results: list[Any]) -> None:
+        for task in iterable:
+            if not _arguments.is_task(task):
+                raise _arguments.bad_task(task, len(results))
+            function, args, kwargs = task
+            self.n_dispatched_batches += 1
+            self.n_dispatched_tasks += 1
+            results.append(function(*args, **kwargs))
+            self.n_completed_tasks += 1
+            self.print_progress()
+        self._iterating = False
+        self.print_progress()
+
+    def _run_backend(self, iterable: Iterable[Any], n_jobs: int) -> list[Any]:
+        """Let the backend run the tasks."""
+        backend = self._backend
+        self._print(f"Using backend {type(backend).__name__} with {n_jobs} concurrent workers.")
+        settings = self._settings(iterable, n_jobs)
+        self._pre_dispatch_amount = settings.pre_dispatch or 0
+        tasks = iter(iterable)
+        backend.start_call()
+        self._calling = True
+        try:
+            results: list[Any] = backend.run(tasks, settings)
+        except BaseException:
+            self._aborting = True
+            raise
+        finally:
+            self._calling = False
+            backend.stop_call()
+            if not self._managed_backend:
+                backend.terminate()
+        was_reported = self._is_completed() and settings.progress is not None
+        self._on_progress_counts(len(results), len(results), True)
+        if settings.progress is not None and not was_reported:
+            self.print_progress()
+        return results
+
+    def _settings(self, iterable: Any, n_jobs: int) -> CallSettings:
+        backend, keywords = self._backend, self._backend_kwargs
+        workers = {**backend.backend_kwargs, **keywords}
+        folder = keywords["temp_folder"] or os.environ.get("JOBLIB_TEMP_FOLDER") or None
+        return CallSettings(
+            n_jobs=n_jobs,
+            pre_dispatch=_arguments.check_pre_dispatch(self.pre_dispatch, n_jobs),
+            batch_size=self.batch_size,
+            timeout=self.timeout,
+            retries=self.retries,
+            max_nbytes=keywords["max_nbytes"],
+            mmap_mode=self._mmap_mode,
+            temp_folder=None if folder is None else os.fspath(folder),
+            input_is_sequence=type(iterable) in (list, tuple),
+            inner_max_num_threads=backend.inner_max_num_threads,
+            initializer=workers.get("initializer"),
+            initargs=tuple(workers.get("initargs", ())),
+            idle_worker_timeout=workers.get("idle_worker_timeout"),
+            progress=self._on_progress if self._reports_progress() else None,
+            verbose=self.verbose,
+        )
+
+    def _reports_progress(self) -> bool:
+        """True where messages are wanted, or `print_progress` is somebody's own."""
+        return bool(self.verbose) or getattr(self.print_progress, "__func__", None) is not Parallel.print_progress
+
+    def _on_progress(self, n_dispatched: int, n_completed: int, exhausted: bool = False) -> None:
+        """Called by backends after results have arrived."""
+        self._on_progress_counts(n_dispatched, n_completed, exhausted)
+        self.print_progress()
+
+    def _on_progress_counts(self, n_dispatched: int, n_completed: int, exhausted: bool) -> None:
+        self.n_dispatched_tasks = self.n_dispatched_batches = n_dispatched
+        self.n_completed_tasks = n_completed
+        self._iterating = not exhausted
+
+    def _is_completed(self) -> bool:
+        """True when all tasks have been drawn and have ended well."""
+        return self.n_completed_tasks == self.n_dispatched_tasks and not (self._iterating or self._aborting)
+
+    def _print(self, msg: str) -> None:
+        """Write a message to stderr, from verbose=50 on to stdout."""
+        if self.verbose:
+            stream = sys.stderr if self.verbose < 50 else sys.stdout
+            stream.write(f"[{self}]: {msg}\n")
+
+    def print_progress(self) -> None:
+        """Print how far the call is, as often as `verbose` wants. Subclasses may put their own reports here."""
+        if self.verbose:
+            message = _progress.progress_message(self, time.time() - self._start_time)
+            if message is not None:
+                self._print(message)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+def _chosen_backend(backend: Any, active: Any, require: Any) -> Any:
+    """Return the backend for a `Parallel` object: the one that it names, else the active one."""
+    if backend is None or backend is UNSET["backend"]:
+        chosen = active
+    elif isinstance(backend, backends.ParallelBackendBase):
+        chosen = backend
+        if chosen.nesting_level is None:
+            chosen.nesting_level = active.nesting_level
+    else:
+        chosen = backends.make_backend(backend, nesting_level=active.nesting_level)
+    if require == "sharedmem" and not chosen.supports_sharedmem:
+        raise ValueError(f"Backend {chosen} does not support shared memory")
+    return chosen
