@@ -93,7 +93,7 @@ asan-c: $(ready)
 	$(asan_env) $(meson_test) -C $(BUILD)/asan --timeout-multiplier 4
 
 # The extension under ASan and UBSan, in a folder that goes before site-packages.  Leaks are hunted in the C tests.
-asan-py: $(ready)
+asan-py: $(readers)
 	$(pip) install -q --upgrade --target $(BUILD)/asan-site $(pip_build) -Cbuild-dir=$(BUILD)/asan-py \
 		$(addprefix -Csetup-args=,$(asan_flags)) .
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
