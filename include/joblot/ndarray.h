@@ -20,7 +20,8 @@ extern "C" {
 
 /* Most dimensions of an array (NumPy's limit). */
 #define JOBLOT_MAX_NDIM 64
-/* Limits on descr text that the parser accepts: bytes, nesting depth, fields in all. */
+/* Limits on descr text that the parser accepts: bytes (as read, and as printed), nesting depth of lists and tuples,
+ * fields in all (padding and sub-arrays count). */
 #define JOBLOT_DESCR_MAX_BYTES (1u << 20)
 #define JOBLOT_DESCR_MAX_DEPTH 32
 #define JOBLOT_DESCR_MAX_FIELDS 65536
@@ -32,7 +33,10 @@ typedef struct joblot_dtype joblot_dtype;
  *
  * Accepts a bare type string (`>i4`), a quoted one (`'>i4'`), and the list form with nested lists, sub-array
  * shapes, padding fields and (title, name) pairs: `[('x', '>f8'), (('title', 'b'), '|u1', (2, 3)), ('', '|V4')]`.
- * Kinds: ? b B i u f c m M (with units, such as <M8[25s]) O S a U V; byte orders < > = |, where = is the machine's.
+ * A sub-array outside a struct is a tuple: `('>i4', (2, 3))`.
+ * Kinds: ? b B i u f c m M (with units, such as <M8[25s]) O S a U V; byte orders < > = |, where = and none are the
+ * machine's.  Strings have Python's escapes, but for \N; names with NUL or lone surrogates are UNSUPPORTED, as is
+ * dtype metadata.  No size, and no sum of sizes, passes 2**63 - 1 bytes.
  *   text, size  borrowed, need not be terminated
  *   out         set on JOBLOT_OK only; joblot_dtype_free() it
  *   err         optional
@@ -49,7 +53,7 @@ JOBLOT_API void joblot_dtype_free(joblot_dtype *dtype);
  * Parsing what was printed gives an equal dtype.  Names keep every Unicode character (escaped as Python's repr does).
  *   out, capacity  caller's storage; terminated when capacity > 0; may be NULL with capacity 0
  *   needed         optional; bytes needed, with the terminator
- * Returns JOBLOT_OK, or LIMIT when capacity is too small (out then holds what fits) | NOMEM. */
+ * Returns JOBLOT_OK, or LIMIT when capacity is too small (out then holds what fits). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_dtype_format(const joblot_dtype *dtype, char *out, size_t capacity,
                                                              size_t *needed, joblot_error *err);
 
@@ -59,7 +63,8 @@ JOBLOT_API int joblot_dtype_equal(const joblot_dtype *a, const joblot_dtype *b);
 /* joblot_dtype_itemsize - bytes per element, fields, sub-arrays and padding included. */
 JOBLOT_API uint64_t joblot_dtype_itemsize(const joblot_dtype *dtype);
 
-/* joblot_dtype_kind - NumPy's kind character: one of `?biufcmMOSUV`; 'V' for structured and sub-array dtypes. */
+/* joblot_dtype_kind - NumPy's kind character: one of `biufcmMOSUV`, where b is bool and i and u have the bytes; 'V'
+ * for structured and sub-array dtypes. */
 JOBLOT_API char joblot_dtype_kind(const joblot_dtype *dtype);
 
 /* joblot_dtype_byteorder - '<', '>' or '|' (byte order has no meaning, or it is one of fields). */
@@ -92,7 +97,7 @@ struct joblot_array {
 };
 
 /* joblot_array_extent - the bytes that an array touches: data + *low up to data + *high, *low <= 0 <= *high.
- * Both are 0 for an array with no elements.
+ * Both are 0 for an array with no elements, and for elements of no bytes.
  * Returns JOBLOT_OK, or INVALID (ndim or shape out of range) | LIMIT (overflow). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_extent(const struct joblot_array *array, int64_t *low,
                                                              int64_t *high, joblot_error *err);
@@ -115,8 +120,9 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_compact(const struct joblo
 /* joblot_array_copy - copy every element of src to the same index of dst.
  *
  * Same ndim, shape and itemsize; any strides; the two do not overlap.  Bytes are copied, never converted.  Axes are
- * walked in the order of memory and merged where they are contiguous, so that equal layouts are one memcpy.
- * Returns JOBLOT_OK, or INVALID. */
+ * walked in the order of memory and merged where they are contiguous, so that equal layouts are one memcpy.  An axis
+ * of stride 0 in dst has stride 0 in src as well, and is copied once.
+ * Returns JOBLOT_OK, or INVALID | LIMIT (overflow). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_copy(const struct joblot_array *dst,
                                                            const struct joblot_array *src, joblot_error *err);
 
@@ -125,13 +131,14 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_copy(const struct joblot_a
  * Recursive per field and sub-array; each half of a complex number; U per character; S, V, b, B, ? and padding are
  * left alone.  The dtype is not changed: joblot_dtype_swapped gives the one that fits afterwards.  With
  * `only_order` '<' or '>' only parts of that byte order are swapped; 0 swaps every part.
- * Axes of stride 0 are swapped once; overlapping elements (sliding windows) are INVALID.
- * Returns JOBLOT_OK, or INVALID | UNSUPPORTED (object dtype). */
+ * Axes of stride 0 are swapped once.  Overlapping elements (sliding windows) are INVALID, and so are axes that are
+ * interleaved in such a way that no slicing of an array gives them, as nothing shows that they do not overlap.
+ * Returns JOBLOT_OK, or INVALID | LIMIT (overflow) | UNSUPPORTED (object dtype). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_swap(const struct joblot_array *array, char only_order,
                                                            joblot_error *err);
 
 /* joblot_dtype_swapped - a new dtype with the byte order of every part swapped; with only_order, of those parts only.
- * joblot_dtype_free() it.  Returns JOBLOT_OK, or NOMEM. */
+ * joblot_dtype_free() it.  Returns JOBLOT_OK, or INVALID (only_order is none of 0, '<', '>') | NOMEM. */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_dtype_swapped(const joblot_dtype *dtype, char only_order,
                                                               joblot_dtype **out, joblot_error *err);
 
@@ -140,8 +147,9 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_dtype_swapped(const joblot_dtype
  *   array          data is not read; dtype may be NULL, then the descr is `|V<itemsize>`
  *   offset         bytes from the start of the buffer to element [0, 0, ...]
  *   out, capacity  caller's storage; may be NULL with capacity 0
- *   needed         bytes of the form; always written on OK and LIMIT
- * Returns JOBLOT_OK, or LIMIT (capacity too small) | INVALID | NOMEM. */
+ *   needed         optional; bytes of the form, a multiple of 8; always written on OK, and when capacity is too small
+ * Returns JOBLOT_OK, or LIMIT (capacity too small, overflow) | INVALID | UNSUPPORTED (object dtype).  Allocates
+ * nothing. */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_encode(const struct joblot_array *array, uint64_t offset,
                                                              void *out, size_t capacity, size_t *needed,
                                                              joblot_error *err);
@@ -152,7 +160,8 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_array_encode(const struct joblot
  *   buffer        start of the buffer, may be NULL; array->data is buffer + offset (NULL when buffer is NULL)
  *   buffer_size   bytes of the buffer: every element must lie inside
  *   array         caller's storage; array->dtype points to *dtype
- *   dtype         set on JOBLOT_OK; joblot_dtype_free() it
+ *   dtype         set on JOBLOT_OK; joblot_dtype_free() it.  Object dtypes are UNSUPPORTED, and the descr must be
+ *                 written as encode writes it, so that a description has one form
  *   offset        optional
  * Returns JOBLOT_OK, or FORMAT | TRUNCATED | LIMIT | UNSUPPORTED | NOMEM.
  * Trust: input may be hostile. */

@@ -137,7 +137,7 @@ static void parse_kind(struct joblot__reader *r, struct joblot_dtype *d)
     int kind = joblot__reader_peek(r);
     if (kind < 0 || strchr("?bBiufcmMOSaUV", kind) == NULL || kind == 0) {
         joblot__reader_fail(r, kind < 0 ? JOBLOT_FORMAT : JOBLOT_UNSUPPORTED,
-                            kind < 0 ? "a type without a kind" : "no such kind of type (know ? b B i u f c m M O S a U V)");
+                            kind < 0 ? "a type without a kind" : "no such kind of type (known: ? b B i u f c m M O S a U V)");
         return;
     }
     r->pos++;

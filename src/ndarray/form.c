@@ -47,9 +47,11 @@ joblot_status joblot_array_encode(const struct joblot_array *array, uint64_t off
     joblot__dtype_print(dtype, &sink);
     size_t descr_at = HEAD_BYTES + 16 * (size_t)array->ndim;
     size_t descr_size = sink.used; /* at most JOBLOT_DESCR_MAX_BYTES */
-    *needed = (descr_at + descr_size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
-    if (capacity < *needed)
-        return joblot__fail(err, JOBLOT_LIMIT, 0, "array form: it takes %zu bytes, there is room for %zu", *needed,
+    size_t size = (descr_at + descr_size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    if (needed != NULL)
+        *needed = size;
+    if (capacity < size)
+        return joblot__fail(err, JOBLOT_LIMIT, 0, "array form: it takes %zu bytes, there is room for %zu", size,
                             capacity);
     unsigned char *at = out;
     at[0] = FORM_VERSION;
@@ -62,7 +64,7 @@ joblot_status joblot_array_encode(const struct joblot_array *array, uint64_t off
         joblot__store_le64(at + HEAD_BYTES + 8 * i, (uint64_t)array->shape[i]);
         joblot__store_le64(at + HEAD_BYTES + 8 * (array->ndim + i), (uint64_t)array->strides[i]);
     }
-    memset(at + *needed - ALIGNMENT, 0, ALIGNMENT);
+    memset(at + size - ALIGNMENT, 0, ALIGNMENT);
     sink = (struct joblot__sink){.out = (char *)at + descr_at, .capacity = descr_size};
     joblot__dtype_print(dtype, &sink);
     return JOBLOT_OK;
