@@ -14,7 +14,7 @@ py := $(VENV)/bin/python
 with_venv := PATH="$(abspath $(VENV))/bin:$$PATH"
 meson := $(with_venv) meson
 meson_test := $(meson) test --print-errorlogs
-# pip may not look for a newer pip, and builds with what requirements/build.txt brought.
+# pip does not look for a newer pip, and builds with what requirements/build.txt brought.
 pip := $(with_venv) PIP_DISABLE_PIP_VERSION_CHECK=1 $(py) -m pip
 pip_build := --no-deps --no-build-isolation
 deps := $(BUILD)/stamp/deps-$(venv_name)
