@@ -1,8 +1,8 @@
 """joblot: joblib's job on a C engine.
 
-`Parallel` runs the calls that `delayed` recorded on all cores; arrays arrive in the workers exactly as they were sent,
-and a worker that dies costs one attempt at one task. Everything that is not needed to say `import joblot` is imported
-when it is first used.
+`Parallel` runs the calls that `delayed` recorded on all cores; arrays arrive in the workers exactly as they were
+sent, and a worker that dies costs one attempt at one task. Everything that is not needed to say `import joblot` is
+imported when it is first used.
 """
 
 from ._core import delayed

@@ -28,12 +28,13 @@ SIZE_UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 def check_n_jobs(n_jobs: Any) -> int:
-    """Return n_jobs as an int (2.7 is 2, '2' is 2, as in joblib); what 0 and negative numbers mean is the backend's."""
+    """Return n_jobs as an int; 2.7 is 2 and '2' is 2, as in joblib. What 0 and less mean is the backend's affair."""
     try:
         return int(n_jobs)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"n_jobs could not be converted to int: got {n_jobs!r}, expected a whole number such as 2, or -1 for all cores"
+            f"n_jobs could not be converted to int: got {n_jobs!r}, expected a whole number such as 2, or "
+            "-1 for all cores"
         ) from error
 
 
@@ -99,8 +100,8 @@ def check_max_nbytes(max_nbytes: Any) -> int | None:
             size = int(max_nbytes)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"max_nbytes={max_nbytes!r} is not a size: expected a number of bytes, a text with a unit such as '10G', "
-            "'500M' or '50K', or None"
+            f"max_nbytes={max_nbytes!r} is not a size: expected a number of bytes, a text with a unit "
+            "such as '10G', '500M' or '50K', or None"
         ) from error
     return max(size, 0)  # joblib takes negative numbers, and maps every array then
 
@@ -169,6 +170,7 @@ def _value(node: ast.expr) -> int | float:
     """Value of one node; every value on the way is held against the limit, so that powers cannot run away."""
     import ast
 
+    value: Any
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         value = node.value
     elif isinstance(node, ast.BinOp):
@@ -179,7 +181,7 @@ def _value(node: ast.expr) -> int | float:
         raise TypeError(f"{type(node).__name__} is not arithmetic")
     if not abs(value) <= EXPRESSION_VALUE:
         raise ValueError(f"Numeric literal {value} is too large, max is {EXPRESSION_VALUE}.")
-    return value  # type: ignore[no-any-return]
+    return value if isinstance(value, int) else float(value)
 
 
 def bad_task(task: Any, index: int | None = None) -> TypeError:

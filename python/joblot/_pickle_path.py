@@ -38,8 +38,8 @@ def find_unpicklable(obj: Any, name: str, dumps: Callable[[Any], object]) -> tup
 
     Notes
     -----
-    At most `MAX_TRIALS` parts are tried and `MAX_DEPTH` levels descended; where that does not reach the innermost part,
-    the one that was reached is named.
+    At most `MAX_TRIALS` parts are tried and `MAX_DEPTH` levels descended; where that does not reach the innermost
+    part, the one that was reached is named.
     """
     search = _Search(dumps)
     error = search.error_of(obj)
@@ -102,29 +102,32 @@ class _Search:
                 yield from self.failing(half)
 
 
-def _parts_of(obj: Any, path: str) -> list[Part]:
-    """Return the parts that pickling `obj` visits, with their paths."""
-    if isinstance(obj, dict):
-        parts = [(f"{path} (key {_shown(key)})", key) for key in obj]
-        return parts + [(f"{path}[{_shown(key)}]", value) for key, value in obj.items()] + _attributes(obj, path)
-    if isinstance(obj, (list, tuple)):
-        return [(f"{path}[{i}]", item) for i, item in enumerate(obj)] + _attributes(obj, path)
-    if isinstance(obj, (set, frozenset)):
-        return [(f"{path} (element {_shown(item)})", item) for item in obj] + _attributes(obj, path)
-    if isinstance(obj, types.FunctionType):
-        return _parts_of_function(obj, path)
-    if isinstance(obj, types.MethodType):
-        return [(f"{path}.__self__", obj.__self__), (f"{path}.__func__", obj.__func__)]
-    if isinstance(obj, partial):
-        return [(f"{path}.func", obj.func), (f"{path}.args", obj.args), (f"{path}.keywords", obj.keywords)]
-    if isinstance(obj, type):
-        return [(f"{path}.{name}", value) for name, value in vars(obj).items() if name not in _OF_EVERY_CLASS]
-    if _is_object_array(obj):
-        return _parts_of_array(obj, path)
-    return _parts_of_reduced(obj, path)
-
-
 _OF_EVERY_CLASS = ("__dict__", "__weakref__")
+
+
+def _parts_of_dict(obj: Any, path: str) -> list[Part]:
+    parts = [(f"{path} (key {_shown(key)})", key) for key in obj]
+    return parts + [(f"{path}[{_shown(key)}]", value) for key, value in obj.items()] + _attributes(obj, path)
+
+
+def _parts_of_sequence(obj: Any, path: str) -> list[Part]:
+    return [(f"{path}[{i}]", item) for i, item in enumerate(obj)] + _attributes(obj, path)
+
+
+def _parts_of_set(obj: Any, path: str) -> list[Part]:
+    return [(f"{path} (element {_shown(item)})", item) for item in obj] + _attributes(obj, path)
+
+
+def _parts_of_method(obj: Any, path: str) -> list[Part]:
+    return [(f"{path}.__self__", obj.__self__), (f"{path}.__func__", obj.__func__)]
+
+
+def _parts_of_partial(obj: Any, path: str) -> list[Part]:
+    return [(f"{path}.func", obj.func), (f"{path}.args", obj.args), (f"{path}.keywords", obj.keywords)]
+
+
+def _parts_of_class(obj: Any, path: str) -> list[Part]:
+    return [(f"{path}.{name}", value) for name, value in vars(obj).items() if name not in _OF_EVERY_CLASS]
 
 
 def _attributes(obj: Any, path: str) -> list[Part]:
@@ -133,9 +136,9 @@ def _attributes(obj: Any, path: str) -> list[Part]:
 
 
 def _parts_of_function(function: types.FunctionType, path: str) -> list[Part]:
-    """What a function that travels by value takes along: closure, defaults, attributes, the globals that it names."""
+    """What a function that travels by value takes along: closure, defaults, attributes, the globals it names."""
     parts: list[Part] = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             parts.append((f"{path} (closure variable {name!r})", cell.cell_contents))
         except ValueError:
@@ -169,9 +172,9 @@ def _parts_of_array(array: Any, path: str) -> list[Part]:
     """Elements of a NumPy array of objects."""
     parts = []
     for number, item in enumerate(array.flat):
-        index = []
+        index, rest = [], number
         for length in reversed(array.shape):
-            number, position = divmod(number, length)
+            rest, position = divmod(rest, length)
             index.append(str(position))
         parts.append((f"{path}[{', '.join(reversed(index)) or '()'}]", item))
     return parts
@@ -205,3 +208,25 @@ def _parts_of_state(state: Any, path: str) -> list[Part]:
 def _shown(key: Any) -> str:
     text = repr(key)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+# Who knows the parts of what; the first that fits.
+_KINDS: tuple[tuple[Any, Callable[[Any, str], list[Part]]], ...] = (
+    (dict, _parts_of_dict),
+    ((list, tuple), _parts_of_sequence),
+    ((set, frozenset), _parts_of_set),
+    (types.FunctionType, _parts_of_function),
+    (types.MethodType, _parts_of_method),
+    (partial, _parts_of_partial),
+    (type, _parts_of_class),
+)
+
+
+def _parts_of(obj: Any, path: str) -> list[Part]:
+    """Return the parts that pickling `obj` visits, with their paths."""
+    for kind, parts_of in _KINDS:
+        if isinstance(obj, kind):
+            return parts_of(obj, path)
+    if _is_object_array(obj):
+        return _parts_of_array(obj, path)
+    return _parts_of_reduced(obj, path)

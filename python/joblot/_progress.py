@@ -17,8 +17,8 @@ def short_time(seconds: float) -> str:
 def is_left_out(index: int, verbose: int) -> bool:
     """True where the message after the index-th batch is not shown.
 
-    Above 10 all are shown; below, those at which index passes a multiple of (11 - verbose)**2 / 2 squared: the gaps
-    grow with the number of tasks.
+    Above 10 all are shown; below, those at which index passes a multiple of (11 - verbose)**2 / 2 squared: the
+    gaps grow with the number of tasks.
     """
     if verbose > 10:
         return False

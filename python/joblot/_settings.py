@@ -70,8 +70,8 @@ class CallSettings:
     idle_worker_timeout : float or None
         Seconds after which a worker without work ends.
     progress : callable or None
-        ``progress(n_dispatched_tasks, n_completed_tasks, exhausted)``, to be called in the calling thread once for each
-        message of results; `exhausted` says that the iterator has ended.
+        ``progress(n_dispatched_tasks, n_completed_tasks, exhausted)``, to be called in the calling thread once for
+        each message of results; `exhausted` says that the iterator has ended.
     verbose : int
         Verbosity of the call.
     worker_state : tuple

@@ -1,9 +1,9 @@
 """One call on threads.
 
-Threads take their tasks themselves: whoever has finished one draws the next from the input and takes the oldest that
-waits, under one lock. So a task costs no wake-up of another thread, and never more than `pre_dispatch` tasks are drawn
-and not finished. The calling thread draws the first ones and then sleeps until the call ends, or, where there is a time
-limit, until the next result.
+Threads take their tasks themselves: whoever has finished one draws the next from the input and takes the oldest
+that waits, under one lock. So a task costs no wake-up of another thread, and never more than `pre_dispatch` tasks
+are drawn and not finished. The calling thread draws the first ones and then sleeps until the call ends, or, where
+there is a time limit, until the next result.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class ThreadCall:
         self.n_threads = 0
         self.n_completed = 0
         self.exhausted = False
+        self.end_is_told = False  # joblib's messages speak of the end from the next result on
         self.stopped = False
         self.error: BaseException | None = None
 
     def run(self) -> list[Any]:
         """Run all tasks; return their results in input order, or raise the first error.
 
-        A thread cannot be killed, so after an error the tasks that run already end in the background; no further one
-        is started.
+        A thread cannot be killed, so after an error the tasks that run already end in the background; no further
+        one is started.
         """
         try:
             self._start()
@@ -77,6 +78,7 @@ class ThreadCall:
             with self.changed:
                 while self._draw():
                     pass
+                self.end_is_told = True
             ahead = len(self.ready)
         for drawn in range(ahead):
             with self.changed:
@@ -117,10 +119,8 @@ class ThreadCall:
                 function, args, kwargs = task
                 results[index] = function(*args, **kwargs)
             except BaseException as error:
-                if not is_task(task):
-                    error = bad_task(task, index)
                 with changed:
-                    self._fail(error)
+                    self._fail(error if is_task(task) else bad_task(task, index))
                 break
             task = None
             with changed:
@@ -133,6 +133,7 @@ class ThreadCall:
                     local.config = self.outer
                     self._draw()
                     local.config = self.nested
+                self.end_is_told = self.exhausted
                 if notify:
                     changed.notify_all()
                 more = bool(ready) and not self.stopped
@@ -145,7 +146,7 @@ class ThreadCall:
 
     def _report(self, progress: Any) -> bool:
         try:
-            progress(len(self.results), self.n_completed, self.exhausted)
+            progress(len(self.results), self.n_completed, self.end_is_told)
         except BaseException as error:
             self._fail(error)
             return False

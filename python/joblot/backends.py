@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .parallel import Parallel
 
-# What worker processes are made with. `Parallel` takes them with every backend, since a context may choose it; where
-# there are no worker processes they have no effect.
+# What worker processes are made with. `Parallel` takes them with every backend, since a context may choose it;
+# where there are no worker processes they have no effect.
 WORKER_PARAMETERS = ("initializer", "initargs", "idle_worker_timeout")
 
 
@@ -51,8 +51,8 @@ def count_workers(n_jobs: int | None) -> int:
 class ParallelBackendBase:
     """What `Parallel` asks of a backend.
 
-    A backend of your own derives from this class, has `effective_n_jobs` and `run`, and is given to `Parallel` as an
-    instance or registered under a name.
+    A backend of your own derives from this class, has `effective_n_jobs` and `run`, and is given to `Parallel` as
+    an instance or registered under a name.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ class ParallelBackendBase:
     def run(self, tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
         """Run (function, args, kwargs) triples; return their results in input order or raise the first error."""
         raise NotImplementedError(
-            f"{type(self).__name__} must define run(tasks, settings): joblib's submit() protocol is not available in "
-            "this version of joblot"
+            f"{type(self).__name__} must define run(tasks, settings): joblib's submit() protocol is not "
+            "available in this version of joblot"
         )
 
     def start_call(self) -> None:
@@ -210,7 +210,8 @@ class LokyBackend(ParallelBackendBase):
         outer = config.thread.worker_state
         settings.worker_state = config.thread.worker_state = config.state_for_workers(self)
         try:
-            return _processes.run(tasks, settings)
+            results: list[Any] = _processes.run(tasks, settings)
+            return results
         finally:
             config.thread.worker_state = outer
 
@@ -240,7 +241,7 @@ def register_parallel_backend(name: str, factory: Callable[..., Any], make_defau
     TypeError
         `factory` is not callable.
     """
-    global DEFAULT_BACKEND
+    global DEFAULT_BACKEND  # noqa: PLW0603 - joblib's: one default for the program
     if not callable(factory):
         raise TypeError(f"factory must be a callable that returns a backend, got {factory!r}")
     BACKENDS[name] = factory
@@ -268,8 +269,8 @@ def make_backend(name: Any, **params: Any) -> Any:
         return ThreadingBackend(**params)
     if name == "multiprocessing" or (hasattr(name, "Pool") and hasattr(name, "Lock")):
         raise ValueError(
-            f"Invalid backend: {name}, expected one of {sorted(BACKENDS)}. The multiprocessing backend is not available "
-            "in this version of joblot; backend='loky' runs tasks in processes."
+            f"Invalid backend: {name}, expected one of {sorted(BACKENDS)}. The multiprocessing backend is not "
+            "available in this version of joblot; backend='loky' runs tasks in processes."
         )
     factory = BACKENDS.get(name) if isinstance(name, str) else None
     if factory is None:

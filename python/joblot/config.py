@@ -1,8 +1,8 @@
 """Which backend and which settings hold here: contexts, defaults and nesting levels.
 
-The settings in force belong to a thread. A fresh thread or process has the defaults; the threads and worker processes
-that run tasks are given the backend for the next level of nesting instead (threads once, then a plain loop), so that
-nested calls do not multiply.
+The settings in force belong to a thread. A fresh thread or process has the defaults; the threads and worker
+processes that run tasks are given the backend for the next level of nesting instead (threads once, then a plain
+loop), so that nested calls do not multiply.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def cpu_count(only_physical_cores: bool = False) -> int:
     Returns
     -------
     int
-        The least of: CPUs online, the affinity mask, the CPU quotas of all control groups above this process (rounded
-        up), and the environment variable ``LOKY_MAX_CPU_COUNT``; 1 when ``JOBLIB_MULTIPROCESSING`` is 0.
+        The least of: CPUs online, the affinity mask, the CPU quotas of all control groups above this process
+        (rounded up), and the environment variable ``LOKY_MAX_CPU_COUNT``; 1 when ``JOBLIB_MULTIPROCESSING`` is 0.
     """
     from . import _core
     from .backends import multiprocessing_is_off
@@ -81,8 +81,8 @@ def effective_n_jobs(n_jobs: int | None = -1) -> int:
     Parameters
     ----------
     n_jobs : int or None
-        What a caller asks for: negative numbers count from the number of CPUs down (-1 is all, -2 all but one), None
-        takes the value of the context.
+        What a caller asks for: negative numbers count from the number of CPUs down (-1 is all, -2 all but one),
+        None takes the value of the context.
 
     Returns
     -------
@@ -173,8 +173,8 @@ def _check_wishes(prefer: Any, require: Any) -> None:
 class parallel_config:  # noqa: N801
     """Settings for every `Parallel` call of this thread, until the ``with`` block or `unregister` ends them.
 
-    An argument that is given to `Parallel` goes before them. Contexts nest; what an inner one does not set stays as
-    the outer one has it.
+    An argument that is given to `Parallel` goes before them. Contexts nest; what an inner one does not set stays
+    as the outer one has it.
 
     Parameters
     ----------
@@ -318,9 +318,7 @@ class parallel_backend(parallel_config):  # noqa: N801
         inner_max_num_threads: int | None = None,
         **backend_params: Any,
     ) -> None:
-        super().__init__(
-            backend=backend, n_jobs=n_jobs, inner_max_num_threads=inner_max_num_threads, **backend_params
-        )
+        super().__init__(backend=backend, n_jobs=n_jobs, inner_max_num_threads=inner_max_num_threads, **backend_params)
         before, after = self.old_parallel_config, self.parallel_config
         self.old_backend_and_jobs = (before["backend"], before["n_jobs"])
         self.new_backend_and_jobs = (after["backend"], after["n_jobs"])
@@ -343,7 +341,7 @@ def state_for_workers(backend: ParallelBackendBase) -> tuple[Any, ...]:
 
 
 def worker_state() -> tuple[Any, ...]:
-    """Return what the workers of the call that runs in this thread shall know: (backend, nesting level, n_jobs)."""
+    """Return what workers of the call that runs in this thread shall know: (backend, nesting level, n_jobs)."""
     return thread.worker_state
 
 

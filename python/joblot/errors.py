@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class WorkerDied(BrokenProcessPool):
     """A worker process died, and the task that it was running could not be tried again.
 
-    Only this task is lost: the results that were finished are in `results`, and the pool goes on working. It derives
-    from `concurrent.futures.process.BrokenProcessPool`, so what catches joblib's error catches this one.
+    Only this task is lost: the results that were finished are in `results`, and the pool goes on working. It
+    derives from `concurrent.futures.process.BrokenProcessPool`, so what catches joblib's error catches this one.
 
     Attributes
     ----------

@@ -44,10 +44,11 @@ class Parallel:
     temp_folder : str, optional
         Folder for large arrays; without it (and without ``JOBLIB_TEMP_FOLDER``) they stay in memory.
     max_nbytes : int, str or None
-        Arrays of more bytes arrive in workers as `numpy.memmap`; '1M' and such are in units of 1024; None for no array.
+        Arrays of more bytes arrive in workers as `numpy.memmap`; '1M' and such are in units of 1024; None for no
+        array.
     mmap_mode : {'r', 'r+', 'w+', 'c'} or None
-        How those arrays are mapped. Left out, they can be written to, and what is written stays in the worker; 'r' makes
-        them read-only, None sends copies.
+        How those arrays are mapped. Left out, they can be written to, and what is written stays in the worker; 'r'
+        makes them read-only, None sends copies.
     prefer : {'processes', 'threads'}, optional
         Kind of worker wanted where nobody names a backend.
     require : {'sharedmem'}, optional
@@ -55,8 +56,8 @@ class Parallel:
     retries : int
         How often a task is run again after its worker died.
     **backend_kwargs
-        For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds); for registered backends: what
-        they take.
+        For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds); for registered backends:
+        what they take.
 
     Attributes
     ----------
@@ -198,7 +199,7 @@ class Parallel:
         self.n_dispatched_batches = self.n_dispatched_tasks = self.n_completed_tasks = 0
         self.n_tasks = len(iterable) if hasattr(iterable, "__len__") else None
         self._aborting = False
-        self._iterating = True
+        self._iterating = self.n_tasks != 0
         self._start_time = time.time()
 
     def _effective_n_jobs(self) -> int:
@@ -279,10 +280,11 @@ class Parallel:
             backend.stop_call()
             if not self._managed_backend:
                 backend.terminate()
-        was_reported = self._is_completed() and settings.progress is not None
-        self._on_progress_counts(len(results), len(results), True)
-        if settings.progress is not None and not was_reported:
-            self.print_progress()
+        if not self._is_completed():
+            # Without progress reports nothing was counted, and after a short input the end was not known at the last.
+            self._count(len(results), len(results), True)
+            if results and settings.progress is not None:
+                self.print_progress()
         return results
 
     def _settings(self, iterable: Any, n_jobs: int) -> CallSettings:
@@ -313,10 +315,10 @@ class Parallel:
 
     def _on_progress(self, n_dispatched: int, n_completed: int, exhausted: bool = False) -> None:
         """Called by backends after results have arrived."""
-        self._on_progress_counts(n_dispatched, n_completed, exhausted)
+        self._count(n_dispatched, n_completed, exhausted)
         self.print_progress()
 
-    def _on_progress_counts(self, n_dispatched: int, n_completed: int, exhausted: bool) -> None:
+    def _count(self, n_dispatched: int, n_completed: int, exhausted: bool) -> None:
         self.n_dispatched_tasks = self.n_dispatched_batches = n_dispatched
         self.n_completed_tasks = n_completed
         self._iterating = not exhausted
