@@ -152,4 +152,4 @@ for text, dtype in STRUCTURED.items():
 add("scalar void 0", lambda size, folder: np.void(b""), SMALL)
 add("scalar bool", lambda size, folder: np.True_, SMALL)
 add("scalar masked", lambda size, folder: [np.ma.masked is not None, np.float64("nan")], SMALL)
-add("scalar types", lambda size, folder: [np.float64, np.dtype, np.ndarray, np.sum.__class__], SMALL)
+add("scalar types", lambda size, folder: [np.float64, np.dtype, np.ndarray, np.generic], SMALL)

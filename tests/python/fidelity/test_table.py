@@ -11,7 +11,7 @@ import pytest
 from . import tasks
 from .catalogue import load_all
 from .exact import Rules, assert_described, describe
-from .library import BACKENDS, Parallel, delayed, shares_memory
+from .library import BACKENDS, DEFAULT_MMAP_MODE, Parallel, delayed, shares_memory
 
 BATCH = 40
 CASES = load_all()
@@ -79,10 +79,8 @@ def test_arrives_exactly(backend, way, row, folder):
     role = "argument" if way in ("seen", "closure") else "result"
     if shares_memory(backend):
         role = "same"
-    case = CASES[row[0]]
-    if way == "made" and case.stale_file and role == "same":
-        role = "result"
-    assert_described(expected, got, Rules(role, stale_file=case.stale_file))
+    rules = Rules(role, mmap_mode=DEFAULT_MMAP_MODE, stale_file=CASES[row[0]].stale_file)
+    assert_described(expected, got, rules)
 
 
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if "large" in c.sizes])
