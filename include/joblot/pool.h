@@ -257,7 +257,7 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_next(joblot_call *call, int
                                                           struct joblot_event *event, joblot_error *err);
 
 /* joblot_event_data - part of an answer that came through the ring, where it lies; NULL when it must be read. */
-JOBLOT_API const void *joblot_event_data(const struct joblot_event *event, size_t part);
+JOBLOT_API const void *joblot_event_data(const joblot_call *call, const struct joblot_event *event, size_t part);
 
 /* joblot_event_read - copy a part of the answer to `out` (room for sizes[part] bytes): one copy, straight out of the
  * worker where the kernel permits it.

@@ -45,6 +45,9 @@ JOBLOT_API joblot_segment *joblot_segment_borrow(joblot_segment *segment);
 /* joblot_segment_release - one borrower less; the last one frees it.  NULL is fine. */
 JOBLOT_API void joblot_segment_release(joblot_segment *segment);
 
+/* joblot_segment_borrowers - how many borrow it now. */
+JOBLOT_API size_t joblot_segment_borrowers(const joblot_segment *segment);
+
 /* joblot_segment_id - a number that is unique in this process, never 0 and never reused. */
 JOBLOT_API uint32_t joblot_segment_id(const joblot_segment *segment);
 

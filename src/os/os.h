@@ -60,6 +60,7 @@ int joblot__os_spawn(const char *const *argv, const char *const *env, const int 
 int joblot__os_fork(void); /* 0 in the child */
 /* In a fresh child: default signal dispositions and an empty mask, a process group of its own. */
 void joblot__os_reset_process(void);
+void joblot__os_set_group(int pid);      /* a child into a process group of its own; it may have done so already */
 int joblot__os_die_with_parent(void); /* SIGKILL to us when the thread that forked us ends */
 void joblot__os_ignore_interrupts(void); /* a SIGINT handler that does nothing (not SIG_IGN, which exec inherits) */
 void joblot__os_raise_oom_score(void);   /* best effort: we go before our parent does */
@@ -75,7 +76,8 @@ struct joblot__exit {
 /* Does a child that has ended wait to be reaped?  It is not reaped: its pid stays its own. 1, 0, or -errno. */
 int joblot__os_ended(int pid);
 int joblot__os_reap(int pid, struct joblot__exit *out); /* blocks */
-void joblot__os_exit_now(int code);
+_Noreturn void joblot__os_exit_now(int code); /* no atexit handlers, no flushing */
+void joblot__os_decode_status(int status, int *signal, int *exit_code); /* exit_code -1 when a signal ended it */
 int joblot__os_thread_count(void); /* of this process; -errno where /proc cannot be read */
 /* Reads another process's memory; the number of bytes, short at a hole. */
 int64_t joblot__os_vm_read(int pid, uint64_t address, void *out, size_t size);
@@ -103,7 +105,7 @@ struct joblot__poll {
     bool want_write;   /* wait for room as well */
     bool ready, writable, hangup; /* out */
 };
-#define JOBLOT__POLL_MAX 1024
+#define JOBLOT__POLL_MAX 4096
 /* Waits until one of n (<= JOBLOT__POLL_MAX) is ready, or timeout_ns passes (< 0: for good). The number ready, 0 at the
  * timeout, -EINTR when a signal came (not retried: the caller looks at its signals). */
 int joblot__os_poll(struct joblot__poll *set, size_t n, int64_t timeout_ns);

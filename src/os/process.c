@@ -105,6 +105,11 @@ void joblot__os_reset_process(void)
     (void)setpgid(0, 0);
 }
 
+void joblot__os_set_group(int pid)
+{
+    (void)setpgid((pid_t)pid, (pid_t)pid);
+}
+
 int joblot__os_die_with_parent(void)
 {
     return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 ? 0 : -errno;
@@ -194,9 +199,15 @@ int joblot__os_reap(int pid, struct joblot__exit *out)
     return 0;
 }
 
-void joblot__os_exit_now(int code)
+_Noreturn void joblot__os_exit_now(int code)
 {
     _exit(code);
+}
+
+void joblot__os_decode_status(int status, int *signal, int *exit_code)
+{
+    *signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 int joblot__os_thread_count(void)

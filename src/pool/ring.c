@@ -96,6 +96,13 @@ const void *joblot__ring_peek(struct joblot__ring *ring, uint32_t *type, size_t 
     }
 }
 
+bool joblot__ring_has_more(struct joblot__ring *ring)
+{
+    if (ring->tail == ring->head + ring->open)
+        ring->tail = joblot__shared64_load(&ring->words->tail, memory_order_acquire);
+    return ring->tail != ring->head + ring->open;
+}
+
 void joblot__ring_consume(struct joblot__ring *ring)
 {
     ring->head += ring->open;

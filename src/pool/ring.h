@@ -45,6 +45,8 @@ size_t joblot__ring_used(struct joblot__ring *ring);
 /* Reader: the next record's payload, or NULL when there is none, or when what is there cannot be a record (then
  * *broken is set: the other side wrote garbage). */
 const void *joblot__ring_peek(struct joblot__ring *ring, uint32_t *type, size_t *size, bool *broken);
+/* Reader: is there anything behind the record that peek gave? */
+bool joblot__ring_has_more(struct joblot__ring *ring);
 /* Reader: gives the record's room back. */
 void joblot__ring_consume(struct joblot__ring *ring);
 

@@ -105,6 +105,11 @@ void joblot_segment_release(joblot_segment *segment)
     joblot__free(segment);
 }
 
+size_t joblot_segment_borrowers(const joblot_segment *segment)
+{
+    return atomic_load_explicit(&segment->borrowers, memory_order_acquire);
+}
+
 uint32_t joblot_segment_id(const joblot_segment *segment)
 {
     return segment->id;

@@ -1,0 +1,360 @@
+/* pool/call.c - a call: tasks in, the wait for what happens, and its end. */
+#include "call_internal.h"
+
+#include "../base/alloc.h"
+#include "../base/error.h"
+
+#include <errno.h>
+
+enum { MAX_EARLY_DEATHS = 3, LOOK_EVERY = 64 };
+static const int64_t CANCEL_NS = 100000000; /* what a running task has left when its call ends early */
+
+/* ---- open, note, submit ---- */
+
+joblot_status joblot_call_open(joblot_pool *pool, const struct joblot_call_options *options, joblot_call **out,
+                               joblot_error *err)
+{
+    if (options->n_workers == 0 || options->n_workers > (JOBLOT__POLL_MAX - 2) / 3)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "%zu workers: from 1 to %d are possible", options->n_workers,
+                            (JOBLOT__POLL_MAX - 2) / 3);
+    if (options->preload_size > JOBLOT__PRELOAD_MAX)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "preload has %zu bytes: at most %d are possible",
+                            options->preload_size, JOBLOT__PRELOAD_MAX);
+    joblot_call *call = joblot__calloc(1, sizeof *call + options->preload_size);
+    if (call == NULL)
+        return joblot__fail_nomem(err, sizeof *call, "a call");
+    call->pool = pool;
+    call->options = *options;
+    call->average_ns = -1;
+    call->preload = (unsigned char *)(call + 1);
+    if (options->preload_size > 0)
+        memcpy(call->preload, options->preload, options->preload_size);
+    *out = call;
+    return JOBLOT_OK;
+}
+
+static joblot_status new_record(joblot_call *call, uint32_t kind, const struct joblot_part *parts, size_t n_parts,
+                                struct joblot__task **out, joblot_error *err)
+{
+    struct joblot_segment_options where = {.folder = call->options.folder,
+                                           .fallback_folder = call->options.fallback_folder};
+    return joblot__task_new(kind, parts, n_parts, call->pool->ring_size, &where, out, err);
+}
+
+joblot_status joblot_call_note(joblot_call *call, uint64_t key, int keep, const void *data, size_t size,
+                               joblot_error *err)
+{
+    struct joblot_part part = {.data = data, .size = size};
+    if (call->n_notes == call->notes_capacity) {
+        size_t capacity = call->notes_capacity ? 2 * call->notes_capacity : 4;
+        struct joblot__note *notes = joblot__realloc(call->notes, capacity * sizeof *notes);
+        if (notes == NULL)
+            return joblot__fail_nomem(err, capacity * sizeof *notes, "a note to the workers");
+        call->notes = notes;
+        call->notes_capacity = capacity;
+    }
+    struct joblot__note *note = &call->notes[call->n_notes];
+    *note = (struct joblot__note){.key = key, .keep = keep && key != 0};
+    joblot_status status = new_record(call, (uint32_t)key, &part, 1, &note->task, err);
+    if (status == JOBLOT_OK)
+        call->n_notes++;
+    return status;
+}
+
+joblot_status joblot_call_submit(joblot_call *call, uint32_t kind, const struct joblot_part *parts, size_t n_parts,
+                                 joblot_error *err)
+{
+    struct joblot__task *task;
+    joblot_status status = new_record(call, kind, parts, n_parts, &task, err);
+    if (status != JOBLOT_OK)
+        return status;
+    task->number = call->n_submitted++;
+    joblot__queue_push(&call->queued, task);
+    call->pending++;
+    return JOBLOT_OK;
+}
+
+size_t joblot_call_pending(const joblot_call *call)
+{
+    return call->pending;
+}
+
+/* ---- records from workers ---- */
+
+static void say_hello(joblot_call *call, struct joblot__peer *peer, const unsigned char *record)
+{
+    peer->hello = true;
+    peer->cookie_address = joblot__load_le64(record);
+    memcpy(peer->cookie, record + 8, sizeof peer->cookie);
+    call->early_deaths = 0;
+}
+
+/* Takes a record that is no answer. */
+static void take_internal(joblot_call *call, struct joblot__peer *peer, uint32_t type, const unsigned char *record,
+                          size_t size)
+{
+    if (type == JOBLOT__HELLO && size >= 24)
+        say_hello(call, peer, record);
+    else if ((type == JOBLOT__KEPT || type == JOBLOT__RELEASED) && size >= 4)
+        joblot__peer_set_kept(peer, joblot__load_le32(record), type == JOBLOT__KEPT);
+    joblot__ring_consume(&peer->up);
+    if (type == JOBLOT__RELEASED)
+        joblot__peer_forget(peer, false);
+}
+
+const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *peer, uint32_t *type, size_t *size)
+{
+    for (;;) {
+        bool broken;
+        const unsigned char *record = joblot__ring_peek(&peer->up, type, size, &broken);
+        if (broken && !peer->condemned) { /* something in the worker has written over the ring: it cannot go on */
+            (void)pthread_mutex_lock(&call->pool->lock);
+            joblot__pool_condemn(call->pool, peer);
+            (void)pthread_mutex_unlock(&call->pool->lock);
+        }
+        if (record == NULL || *type == JOBLOT__COPIED)
+            return record;
+        if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER)
+            return record;
+        take_internal(call, peer, *type, record, *size);
+    }
+}
+
+/* ---- the wait ---- */
+
+static bool take_event(joblot_call *call, struct joblot_event *event, joblot_status *status, joblot_error *err)
+{
+    for (size_t k = 0; k < call->n_peers; k++) {
+        size_t i = (call->next_peer + k) % call->n_peers;
+        struct joblot__peer *peer = call->peers[i];
+        uint32_t type;
+        size_t size;
+        const unsigned char *record = joblot__call_read(call, peer, &type, &size);
+        if (record != NULL && type == JOBLOT__ANSWER) {
+            /* Stay with one worker while it has answers: its ring is warm, and the order is as good as another. */
+            call->next_peer = i;
+            *status = joblot__event_fill(call, peer, record, size, event, err);
+            return true;
+        }
+        if (record != NULL)
+            joblot__ring_consume(&peer->up); /* a COPIED that came too late */
+        else if (peer->gone) {
+            if (!peer->hello)
+                call->early_deaths++;
+            if (joblot__call_bury(call, i, event))
+                return true;
+            k = (size_t)-1; /* the list has changed */
+            call->next_peer = 0;
+        }
+    }
+    return false;
+}
+
+static joblot_status reserve_set(joblot_call *call, joblot_error *err)
+{
+    size_t n = 2 + 3 * call->n_peers;
+    if (n <= call->set_size)
+        return JOBLOT_OK;
+    struct joblot__poll *set = joblot__realloc(call->set, n * sizeof *set);
+    if (set == NULL)
+        return joblot__fail_nomem(err, n * sizeof *set, "the poll set of a call");
+    call->set = set;
+    call->set_size = n;
+    return JOBLOT_OK;
+}
+
+static size_t fill_set(joblot_call *call)
+{
+    size_t n = 2;
+    (void)pthread_mutex_lock(&call->pool->lock);
+    call->set[0] = (struct joblot__poll){.fd = call->pool->server_socket};
+    call->set[1] = (struct joblot__poll){.fd = call->pool->server_pidfd};
+    for (size_t i = 0; i < call->n_peers; i++) {
+        struct joblot__peer *peer = call->peers[i];
+        call->set[n++] = (struct joblot__poll){.fd = peer->own_bell};
+        call->set[n++] = (struct joblot__poll){.fd = peer->pidfd};
+        call->set[n++] = (struct joblot__poll){.fd = peer->socket_full ? peer->socket : -1, .want_write = true};
+    }
+    (void)pthread_mutex_unlock(&call->pool->lock);
+    return n;
+}
+
+static void look_around(joblot_call *call)
+{
+    if (call->set[0].ready || call->set[1].ready) {
+        (void)pthread_mutex_lock(&call->pool->lock);
+        joblot__pool_listen(call->pool);
+        (void)pthread_mutex_unlock(&call->pool->lock);
+    }
+    for (size_t i = 0; i < call->n_peers; i++) {
+        struct joblot__peer *peer = call->peers[i];
+        const struct joblot__poll *at = &call->set[2 + 3 * i];
+        if (at[0].ready)
+            (void)joblot__os_event_clear(peer->own_bell);
+        if (at[1].ready)
+            peer->gone = true;
+        if (at[2].writable || at[2].ready)
+            peer->socket_full = false;
+        (void)pthread_mutex_lock(&call->pool->lock);
+        peer->gone = peer->gone || peer->state == JOBLOT__DEAD;
+        (void)pthread_mutex_unlock(&call->pool->lock);
+    }
+}
+
+static bool anything_there(joblot_call *call)
+{
+    for (size_t i = 0; i < call->n_peers; i++)
+        if (joblot__ring_has_more(&call->peers[i]->up))
+            return true;
+    return false;
+}
+
+static void say_asleep(joblot_call *call, uint32_t asleep)
+{
+    for (size_t i = 0; i < call->n_peers; i++)
+        joblot__shared32_store(&call->peers[i]->channel->parent_sleeps, asleep, memory_order_relaxed);
+}
+
+joblot_status joblot__call_sleep(joblot_call *call, int64_t timeout_ns, bool *interrupted, joblot_error *err)
+{
+    joblot_status status = reserve_set(call, err);
+    if (status != JOBLOT_OK)
+        return status;
+    size_t n = fill_set(call);
+    if (timeout_ns != 0) {
+        say_asleep(call, 1);
+        atomic_thread_fence(memory_order_seq_cst); /* our flag before our last look */
+        if (anything_there(call))
+            timeout_ns = 0;
+    }
+    int rc = joblot__os_poll(call->set, n, timeout_ns);
+    say_asleep(call, 0);
+    *interrupted = rc == -EINTR;
+    if (rc < 0 && rc != -EINTR)
+        return joblot__fail_os(err, -rc, "waiting for workers");
+    if (rc > 0)
+        look_around(call);
+    return JOBLOT_OK;
+}
+
+static joblot_status too_many_deaths(joblot_error *err)
+{
+    return joblot__fail(err, JOBLOT_WORKER_DIED, 0,
+                        "%d workers in a row died before they could take a task: see what they wrote to stderr "
+                        "(memory, RLIMIT_NPROC, or a library that cannot be loaded)",
+                        MAX_EARLY_DEATHS);
+}
+
+joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct joblot_event *event, joblot_error *err)
+{
+    int64_t deadline = timeout_ns > 0 ? joblot__os_clock() + timeout_ns : 0;
+    bool interrupted = false, looked = timeout_ns == 0 && ++call->since_look < LOOK_EVERY;
+    memset(event, 0, sizeof *event);
+    if (call->event_open)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "the event before this one is not done");
+    for (;;) {
+        joblot_status status = joblot__call_dispatch(call, err);
+        if (status != JOBLOT_OK || take_event(call, event, &status, err))
+            return status;
+        if (call->early_deaths >= MAX_EARLY_DEATHS)
+            return too_many_deaths(err);
+        if (call->pending == 0)
+            event->kind = JOBLOT_EVENT_IDLE;
+        int64_t left = timeout_ns > 0 ? deadline - joblot__os_clock() : timeout_ns;
+        if (call->pending == 0 || interrupted || looked || (timeout_ns > 0 && left <= 0))
+            return JOBLOT_OK;
+        looked = timeout_ns == 0;
+        call->since_look = 0;
+        status = joblot__call_sleep(call, left, &interrupted, err);
+        if (status != JOBLOT_OK)
+            return status;
+    }
+}
+
+/* ---- the end ---- */
+
+/* Throws away what a worker answers to a call that is over. */
+static void discard_answers(joblot_call *call, struct joblot__peer *peer)
+{
+    uint32_t type;
+    size_t size;
+    for (;;) {
+        const unsigned char *record = joblot__call_read(call, peer, &type, &size);
+        if (record == NULL)
+            return;
+        if (type == JOBLOT__ANSWER) {
+            joblot__shared64_store(&peer->channel->taken, joblot__load_le64(record), memory_order_release);
+            joblot__task_free(joblot__queue_pop(&peer->in_flight));
+        }
+        joblot__ring_consume(&peer->up);
+        joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);
+    }
+}
+
+static bool all_idle(joblot_call *call)
+{
+    bool idle = true;
+    for (size_t i = 0; i < call->n_peers; i++) {
+        struct joblot__peer *peer = call->peers[i];
+        discard_answers(call, peer);
+        idle = idle && (peer->gone || peer->in_flight.count == 0);
+    }
+    return idle;
+}
+
+static void cancel(joblot_call *call)
+{
+    int64_t deadline = joblot__os_clock() + CANCEL_NS;
+    bool interrupted;
+    joblot__queue_clear(&call->queued);
+    for (size_t i = 0; i < call->n_peers; i++)
+        joblot__shared32_store(&call->peers[i]->channel->cancel, 1, memory_order_release);
+    while (!all_idle(call)) {
+        int64_t left = deadline - joblot__os_clock();
+        if (left <= 0 || joblot__call_sleep(call, left, &interrupted, NULL) != JOBLOT_OK)
+            break;
+    }
+}
+
+static void release_peer(joblot_call *call, struct joblot__peer *peer)
+{
+    joblot_pool *pool = call->pool;
+    size_t before = peer->n_told;
+    bool usable = !peer->gone && peer->in_flight.count == 0;
+    if (usable) {
+        joblot__shared32_store(&peer->channel->cancel, 0, memory_order_release);
+        joblot__peer_forget(peer, true);
+        if (peer->n_told < before) /* it still has them mapped or open: memory that nobody can use */
+            joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+    }
+    peer->leased = false;
+    pool->n_leased--;
+    if (peer->state == JOBLOT__DEAD)
+        joblot__pool_drop(pool, peer);
+    else if (!usable)
+        joblot__pool_condemn(pool, peer);
+}
+
+void joblot_call_close(joblot_call *call)
+{
+    if (call == NULL)
+        return;
+    if (call->pending > 0)
+        cancel(call);
+    else
+        (void)all_idle(call); /* what workers said of segments since their last answer */
+    (void)pthread_mutex_lock(&call->pool->lock);
+    for (size_t i = 0; i < call->n_peers; i++)
+        release_peer(call, call->peers[i]);
+    (void)pthread_mutex_unlock(&call->pool->lock);
+    for (size_t i = 0; i < call->n_notes; i++)
+        joblot__task_free(call->notes[i].task);
+    joblot__queue_clear(&call->queued);
+    joblot_segment_release(call->copied);
+    joblot__buffer_clear(&call->parts);
+    joblot__buffer_clear(&call->sizes);
+    joblot__free(call->notes);
+    joblot__free(call->peers);
+    joblot__free(call->set);
+    joblot__free(call);
+}

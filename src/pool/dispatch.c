@@ -1,0 +1,187 @@
+/* pool/dispatch.c - leasing workers for a call, and handing tasks to them. */
+#include "pool_internal.h"
+
+#include "../base/alloc.h"
+#include "../base/error.h"
+
+#include <errno.h>
+
+/* Workers that may be on their way at a time: each has four descriptors in flight on the server's socket. */
+enum { MAX_ASKED = 16, MAX_BATCH = 4096, MAX_AHEAD = 64 };
+static const double AIM_NS = 2e6;   /* a batch that the engine sizes itself takes about this */
+static const double AHEAD_NS = 1e5; /* of tasks quicker than this a worker gets the next before it is done */
+
+/* ---- leases ---- */
+
+static joblot_status add_peer(joblot_call *call, struct joblot__peer *peer, joblot_error *err)
+{
+    if (call->n_peers == call->peers_capacity) {
+        size_t capacity = call->peers_capacity ? 2 * call->peers_capacity : 4;
+        struct joblot__peer **peers = joblot__realloc(call->peers, capacity * sizeof *peers);
+        if (peers == NULL)
+            return joblot__fail_nomem(err, capacity * sizeof *peers, "the workers of a call");
+        call->peers = peers;
+        call->peers_capacity = capacity;
+    }
+    peer->leased = true;
+    peer->notes_sent = 0;
+    call->peers[call->n_peers++] = peer;
+    call->pool->n_leased++;
+    return JOBLOT_OK;
+}
+
+static struct joblot__peer *find_idle(joblot_pool *pool)
+{
+    struct joblot__peer *starting = NULL;
+    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
+        if (peer->leased || peer->condemned || peer->state == JOBLOT__DEAD)
+            continue;
+        if (peer->state == JOBLOT__RUNNING)
+            return peer;
+        starting = peer;
+    }
+    return starting;
+}
+
+static joblot_status start_worker(joblot_call *call, struct joblot__peer **out, joblot_error *err)
+{
+    joblot_pool *pool = call->pool;
+    int fds[4];
+    joblot__pool_listen(pool);
+    joblot_status status = JOBLOT_OK;
+    if (pool->server_socket < 0)
+        status = joblot__pool_start_server(pool, err);
+    if (status == JOBLOT_OK)
+        status = joblot__peer_new(pool, out, fds, err);
+    if (status != JOBLOT_OK)
+        return status;
+    status = joblot__pool_ask(pool, *out, fds, call->preload, call->options.preload_size, err);
+    for (int i = 0; i < 4; i++)
+        (void)joblot__os_close(fds[i]);
+    if (status != JOBLOT_OK) {
+        joblot__peer_free(*out);
+        *out = NULL;
+        return status;
+    }
+    (*out)->next = pool->peers;
+    pool->peers = *out;
+    return JOBLOT_OK;
+}
+
+/* One worker more, if there is one to be had now; with the lock held. *got tells. */
+static joblot_status lease_one(joblot_call *call, bool *got, joblot_error *err)
+{
+    joblot_pool *pool = call->pool;
+    *got = false;
+    struct joblot__peer *peer = find_idle(pool);
+    if (peer == NULL) {
+        if (pool->n_asked >= MAX_ASKED)
+            return JOBLOT_OK;
+        joblot_status status = start_worker(call, &peer, err);
+        /* Short of something for one more is no reason to fail while there are workers to go on with. */
+        if (status != JOBLOT_OK)
+            return call->n_peers > 0 ? JOBLOT_OK : status;
+    }
+    joblot_status status = add_peer(call, peer, err);
+    *got = status == JOBLOT_OK;
+    return status;
+}
+
+static size_t allowed(const joblot_call *call)
+{
+    size_t others = call->pool->n_leased - call->n_peers, n = call->options.n_workers;
+    if (others == 0)
+        return n;
+    return n > others ? n - others : 1;
+}
+
+static joblot_status lease(joblot_call *call, joblot_error *err)
+{
+    size_t wanted = call->pending < call->options.n_workers ? call->pending : call->options.n_workers;
+    if (call->n_peers >= wanted || call->queued.count == 0)
+        return JOBLOT_OK;
+    joblot_status status = JOBLOT_OK;
+    bool got = true;
+    (void)pthread_mutex_lock(&call->pool->lock);
+    while (status == JOBLOT_OK && got && call->n_peers < wanted && call->n_peers < allowed(call))
+        status = lease_one(call, &got, err);
+    (void)pthread_mutex_unlock(&call->pool->lock);
+    return status;
+}
+
+/* ---- handing out ---- */
+
+size_t joblot_call_batch(const joblot_call *call)
+{
+    size_t batch = call->options.batch ? call->options.batch : 1;
+    if (call->average_ns < 0)
+        return batch;
+    double aim = call->options.batch ? AHEAD_NS : AIM_NS;
+    double most = call->options.batch ? MAX_AHEAD : MAX_BATCH;
+    double fit = aim / (call->average_ns < 50 ? 50 : call->average_ns);
+    fit = fit > most ? most : fit;
+    return fit > (double)batch ? (size_t)fit : batch;
+}
+
+/* The batch, less at the end of the queue, so that all workers have something to do there. */
+static size_t batch_now(const joblot_call *call)
+{
+    size_t batch = joblot_call_batch(call), least = call->options.batch ? call->options.batch : 1;
+    size_t share = (call->queued.count + call->n_peers - 1) / (call->n_peers ? call->n_peers : 1);
+    if (batch > share)
+        batch = share;
+    return batch > least ? batch : least;
+}
+
+static bool send_notes(joblot_call *call, struct joblot__peer *peer)
+{
+    while (peer->notes_sent < call->n_notes) {
+        struct joblot__note *note = &call->notes[peer->notes_sent];
+        if (!(note->keep && note->key == peer->kept_key)) {
+            if (!joblot__peer_send(peer, note->task, JOBLOT__NOTE))
+                return false;
+            if (note->keep)
+                peer->kept_key = note->key;
+        }
+        peer->notes_sent++;
+    }
+    return true;
+}
+
+/* Fills one worker up to `batch` tasks; the number handed over. */
+static size_t fill(joblot_call *call, struct joblot__peer *peer, size_t batch)
+{
+    size_t sent = 0;
+    if (peer->gone || peer->in_flight.count >= batch)
+        return 0;
+    if (!send_notes(call, peer))
+        return 0;
+    while (peer->in_flight.count < batch && call->queued.first != NULL) {
+        if (!joblot__peer_send(peer, call->queued.first, JOBLOT__TASK))
+            break;
+        joblot__queue_push(&peer->in_flight, joblot__queue_pop(&call->queued));
+        sent++;
+    }
+    return sent;
+}
+
+joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
+{
+    if (call->queued.count == 0)
+        return JOBLOT_OK;
+    joblot_status status = lease(call, err);
+    if (status != JOBLOT_OK)
+        return status;
+    /* The idle first: a task is not to wait behind another while a worker has nothing to do. */
+    size_t batch = batch_now(call);
+    for (size_t pass = 0; pass < 2 && call->queued.count > 0; pass++) {
+        for (size_t i = 0; i < call->n_peers && call->queued.count > 0; i++) {
+            struct joblot__peer *peer = call->peers[i];
+            if (pass == 0 && peer->in_flight.count > 0)
+                continue;
+            if (fill(call, peer, batch) > 0)
+                joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+        }
+    }
+    return JOBLOT_OK;
+}

@@ -1,0 +1,186 @@
+/* pool/peer.c - the parent's end of one worker: its channel, its bells, what it was told of. */
+#include "pool_internal.h"
+
+#include "../base/alloc.h"
+#include "../base/error.h"
+
+static joblot_status open_channel(struct joblot__peer *peer, int *fd, joblot_error *err)
+{
+    size_t size = joblot__channel_size(peer->ring_size);
+    void *at;
+    int rc = joblot__os_memfd("joblot-ring", size);
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "a worker's channel of %zu bytes", size);
+    *fd = rc;
+    rc = joblot__os_map(*fd, 0, size, JOBLOT__MAP_WRITE, &at);
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "mapping a worker's channel of %zu bytes", size);
+    (void)joblot__os_dontfork(at, size);
+    peer->channel = at;
+    joblot__shared32_store(&peer->channel->ring_size, (uint32_t)peer->ring_size, memory_order_relaxed);
+    joblot__shared32_store(&peer->channel->magic, JOBLOT__CHANNEL_MAGIC, memory_order_release);
+    joblot__ring_init(&peer->down, &peer->channel->down, joblot__channel_down(at), peer->ring_size);
+    joblot__ring_init(&peer->up, &peer->channel->up, joblot__channel_up(at, peer->ring_size), peer->ring_size);
+    return JOBLOT_OK;
+}
+
+/* A bell for each side: the worker gets a copy of both. */
+static joblot_status open_bells(struct joblot__peer *peer, int worker_fds[4], joblot_error *err)
+{
+    int rc = joblot__os_event();
+    if (rc >= 0) {
+        peer->bell = rc;
+        rc = joblot__os_event();
+    }
+    if (rc >= 0) {
+        peer->own_bell = rc;
+        rc = joblot__os_dup(peer->bell);
+    }
+    if (rc >= 0) {
+        worker_fds[2] = rc;
+        rc = joblot__os_dup(peer->own_bell);
+    }
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "a worker's bell");
+    worker_fds[3] = rc;
+    return JOBLOT_OK;
+}
+
+joblot_status joblot__peer_new(joblot_pool *pool, struct joblot__peer **out, int worker_fds[4], joblot_error *err)
+{
+    int pair[2];
+    worker_fds[0] = worker_fds[1] = worker_fds[2] = worker_fds[3] = -1;
+    struct joblot__peer *peer = joblot__calloc(1, sizeof *peer);
+    if (peer == NULL)
+        return joblot__fail_nomem(err, sizeof *peer, "a worker");
+    peer->pidfd = peer->socket = peer->bell = peer->own_bell = peer->readable = -1;
+    peer->ring_size = pool->ring_size;
+    joblot_status status = open_channel(peer, &worker_fds[0], err);
+    if (status == JOBLOT_OK) {
+        int rc = joblot__os_socketpair(pair);
+        if (rc < 0) {
+            status = joblot__fail_os(err, -rc, "a worker's socket");
+        } else {
+            peer->socket = pair[0];
+            worker_fds[1] = pair[1];
+            (void)joblot__os_set_blocking(peer->socket, false);
+            status = open_bells(peer, worker_fds, err);
+        }
+    }
+    if (status != JOBLOT_OK) {
+        for (int i = 0; i < 4; i++)
+            (void)joblot__os_close(worker_fds[i]);
+        joblot__peer_free(peer);
+        return status;
+    }
+    peer->id = ++pool->last_id;
+    *out = peer;
+    return JOBLOT_OK;
+}
+
+void joblot__peer_free(struct joblot__peer *peer)
+{
+    if (peer == NULL)
+        return;
+    joblot__queue_clear(&peer->in_flight);
+    for (size_t i = 0; i < peer->n_told; i++)
+        joblot_segment_release(peer->told[i].segment);
+    joblot__free(peer->told);
+    (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
+    (void)joblot__os_close(peer->pidfd);
+    (void)joblot__os_close(peer->socket);
+    (void)joblot__os_close(peer->bell);
+    (void)joblot__os_close(peer->own_bell);
+    joblot__free(peer);
+}
+
+void joblot__peer_wake(struct joblot__peer *peer, uint32_t least_reason)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* what we wrote before our look at the flag */
+    if (joblot__shared32_load(&peer->channel->worker_sleeps, memory_order_relaxed) < least_reason ||
+        joblot__shared32_exchange(&peer->channel->worker_sleeps, JOBLOT__AWAKE, memory_order_acq_rel) == JOBLOT__AWAKE)
+        return;
+    (void)joblot__os_event_ring(peer->bell);
+}
+
+static struct joblot__told *find_told(struct joblot__peer *peer, uint32_t id)
+{
+    for (size_t i = peer->n_told; i-- > 0;)
+        if (joblot_segment_id(peer->told[i].segment) == id)
+            return &peer->told[i];
+    return NULL;
+}
+
+static bool send_segment(struct joblot__peer *peer, const joblot_segment *segment)
+{
+    struct joblot__socket_message m;
+    int fd = joblot_segment_fd(segment);
+    memset(&m, 0, sizeof m);
+    joblot__store_le32(m.type, JOBLOT__SEGMENT);
+    joblot__store_le32(m.segment, joblot_segment_id(segment));
+    joblot__store_le64(m.size, joblot_segment_size(segment));
+    joblot__store_le32(m.parent_fd, (uint32_t)fd);
+    int rc = joblot__os_send(peer->socket, &m, sizeof m, &fd, 1);
+    peer->socket_full = rc < 0; /* full, or the worker is gone, which its pidfd tells */
+    return rc == 0;
+}
+
+bool joblot__peer_tell(struct joblot__peer *peer, joblot_segment *segment)
+{
+    if (find_told(peer, joblot_segment_id(segment)) != NULL)
+        return true;
+    if (peer->n_told == peer->told_capacity) {
+        size_t capacity = peer->told_capacity ? 2 * peer->told_capacity : 8;
+        struct joblot__told *told = joblot__realloc(peer->told, capacity * sizeof *told);
+        if (told == NULL)
+            return false;
+        peer->told = told;
+        peer->told_capacity = capacity;
+    }
+    if (!send_segment(peer, segment))
+        return false;
+    peer->told[peer->n_told++] = (struct joblot__told){.segment = joblot_segment_borrow(segment)};
+    return true;
+}
+
+bool joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type)
+{
+    for (size_t i = 0; i < task->n_segments; i++)
+        if (!joblot__peer_tell(peer, task->segments[i]))
+            return false;
+    unsigned char *at = joblot__ring_reserve(&peer->down, type, task->size);
+    if (at == NULL)
+        return false;
+    memcpy(at, task->record, task->size);
+    if (type == JOBLOT__TASK) {
+        task->sequence = ++peer->last_sequence;
+        joblot__store_le64(at, task->sequence);
+    }
+    joblot__ring_commit(&peer->down);
+    return true;
+}
+
+void joblot__peer_forget(struct joblot__peer *peer, bool all)
+{
+    for (size_t i = 0; i < peer->n_told;) {
+        joblot_segment *segment = peer->told[i].segment;
+        unsigned char *at = NULL;
+        if (!peer->told[i].kept && (all || joblot_segment_borrowers(segment) == 1))
+            at = joblot__ring_reserve(&peer->down, JOBLOT__FORGET, 8);
+        if (at == NULL) {
+            i++;
+            continue;
+        }
+        joblot__store_le64(at, joblot_segment_id(segment));
+        joblot__ring_commit(&peer->down);
+        joblot_segment_release(segment);
+        peer->told[i] = peer->told[--peer->n_told];
+    }
+}
+
+void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept)
+{
+    struct joblot__told *told = find_told(peer, segment);
+    if (told != NULL)
+        told->kept = kept;
+}

@@ -1,0 +1,137 @@
+/* pool/pool_internal.h - the parent's state, shared by pool.c, peer.c, call.c, event.c and death.c. */
+#ifndef JOBLOT_POOL_POOL_INTERNAL_H
+#define JOBLOT_POOL_POOL_INTERNAL_H
+
+#include "message.h"
+
+#include "../os/os.h"
+
+#include <pthread.h>
+
+/* A task from submission to its event.  `record` is what goes into a ring, complete but for the sequence. */
+struct joblot__task {
+    struct joblot__task *next;
+    uint64_t number, sequence;
+    unsigned attempts; /* that ended with a death */
+    size_t n_segments;
+    joblot_segment **segments; /* borrowed; behind the record in the same block */
+    size_t size;
+    unsigned char record[];
+};
+
+struct joblot__queue {
+    struct joblot__task *first, *last;
+    size_t count;
+};
+
+enum joblot__peer_state { JOBLOT__STARTING, JOBLOT__RUNNING, JOBLOT__DEAD };
+
+/* A segment that a worker was told of: borrowed while it may use it. */
+struct joblot__told {
+    joblot_segment *segment;
+    bool kept; /* the worker maps it beyond the task that brought it */
+};
+
+/* The parent's end of a worker. */
+struct joblot__peer {
+    struct joblot__peer *next; /* in the pool */
+    uint32_t id;
+    int pid, pidfd, socket, bell, own_bell;
+    struct joblot__channel *channel;
+    size_t ring_size;
+    struct joblot__ring down, up;
+    /* guarded by the pool's lock */
+    enum joblot__peer_state state;
+    bool leased, asked; /* asked: the server was told to fork it */
+    bool condemned;     /* killed as soon as its pidfd is there, and never leased */
+    bool status_known, server_died;
+    struct joblot__exit how;
+    /* the leasing call's */
+    struct joblot__queue in_flight;
+    uint64_t last_sequence, started_seen;
+    struct joblot__told *told;
+    size_t n_told, told_capacity;
+    size_t notes_sent;
+    uint64_t kept_key;
+    bool socket_full, hello, gone; /* gone: its pidfd has fired */
+    uint64_t cookie_address;
+    unsigned char cookie[16];
+    int readable; /* its memory: -1 not tried, 0 no, 1 yes */
+};
+
+struct joblot_pool {
+    pthread_mutex_t lock;
+    struct joblot_pool_options options;
+    const char **argv, **env; /* copies */
+    size_t ring_size;
+    int owner_pid;
+    int server_pid, server_pidfd, server_socket; /* 0, -1, -1: none */
+    bool preloaded, closing;
+    uint32_t last_id;
+    struct joblot__peer *peers;
+    size_t n_leased, n_asked; /* asked and not yet there */
+};
+
+struct joblot__note {
+    uint64_t key;
+    bool keep;
+    struct joblot__task *task; /* a record of type NOTE */
+};
+
+struct joblot_call {
+    joblot_pool *pool;
+    struct joblot_call_options options;
+    unsigned char *preload;
+    struct joblot__peer **peers;
+    size_t n_peers, peers_capacity, next_peer; /* next_peer: whose ring is looked at first */
+    struct joblot__queue queued;
+    uint64_t n_submitted;
+    size_t pending;
+    struct joblot__note *notes;
+    size_t n_notes, notes_capacity;
+    double average_ns; /* of a task's duration; < 0: none seen */
+    struct joblot__poll *set;
+    size_t set_size;
+    unsigned early_deaths; /* workers in a row that died before they said hello */
+    unsigned since_look;   /* events since the last look at the pidfds */
+    bool event_open;
+    struct joblot__buffer parts, sizes; /* of the open event's answer */
+    joblot_segment *copied;             /* where the worker copied the answer, if it had to */
+};
+
+/* peer.c: one worker as the parent sees it */
+joblot_status joblot__peer_new(joblot_pool *pool, struct joblot__peer **out, int worker_fds[4], joblot_error *err);
+void joblot__peer_free(struct joblot__peer *peer);
+void joblot__peer_wake(struct joblot__peer *peer, uint32_t least_reason);
+/* Tells the worker of a segment, unless it knows; false when its socket is full now. */
+bool joblot__peer_tell(struct joblot__peer *peer, joblot_segment *segment);
+/* Writes a task or note into its ring, its segments told; false when there is no room now. */
+bool joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type);
+/* Makes the worker forget segments that nobody else borrows; with `all` those that it does not keep. */
+void joblot__peer_forget(struct joblot__peer *peer, bool all);
+void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept);
+
+/* pool.c; with the lock held */
+joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err);
+joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, const int worker_fds[4], const void *preload,
+                               size_t preload_size, joblot_error *err);
+void joblot__pool_listen(joblot_pool *pool); /* reads what the server has to say, and sees whether it lives */
+void joblot__pool_drop(joblot_pool *pool, struct joblot__peer *peer);
+void joblot__pool_condemn(joblot_pool *pool, struct joblot__peer *peer);
+
+/* task.c */
+joblot_status joblot__task_new(uint32_t kind, const struct joblot_part *parts, size_t n_parts, size_t ring_size,
+                               const struct joblot_segment_options *where, struct joblot__task **out, joblot_error *err);
+void joblot__task_free(struct joblot__task *task);
+void joblot__queue_push(struct joblot__queue *q, struct joblot__task *task);
+void joblot__queue_push_front(struct joblot__queue *q, struct joblot__task *task);
+struct joblot__task *joblot__queue_pop(struct joblot__queue *q);
+void joblot__queue_clear(struct joblot__queue *q);
+
+/* dispatch.c */
+joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
+
+/* death.c: a leased worker whose pidfd has fired and whose ring has been read.  True when the event was filled in. */
+bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *event);
+
+#endif

@@ -1,0 +1,58 @@
+/* pool/worker_internal.h - the state of a worker process, shared by worker.c, reply.c and mapping.c. */
+#ifndef JOBLOT_POOL_WORKER_INTERNAL_H
+#define JOBLOT_POOL_WORKER_INTERNAL_H
+
+#include "message.h"
+#include "worker.h"
+
+#include <stdatomic.h>
+
+/* A segment that the parent has told us of. */
+struct joblot__known {
+    uint32_t id;
+    int fd;        /* ours; -1 once it was forgotten and is only mapped */
+    int parent_fd; /* the number of the descriptor in the parent */
+    uint64_t size;
+    atomic_size_t mappings; /* released under another lock than ours (Python's), so atomic */
+    bool kept;              /* the parent knows that we keep it */
+    bool forgotten;
+    struct joblot__known *next;
+};
+
+struct joblot_worker {
+    const struct joblot_worker_hooks *hooks;
+    struct joblot__worker_fds fds;
+    int parent_pid;
+    struct joblot__channel *channel;
+    size_t ring_size;
+    struct joblot__ring down, up;
+    struct joblot__known *known;
+    struct joblot__buffer parts; /* struct joblot_arrived of the running task */
+    uint64_t sequence;           /* of the running task; 0: none */
+    bool replied, leaving, lost; /* lost: the parent is gone */
+    int64_t started_at, last_bell;
+    const struct joblot_part *held; /* the answer that waits to be taken */
+    size_t n_held;
+    unsigned char cookie[16];
+};
+
+/* worker.c */
+/* Sleeps until the parent rings, or something is on the socket, or for `reason`'s cause to go (checked by `done`). */
+void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot_worker *w));
+/* Reads one message from the socket; waits for it when `wait`. */
+joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *err);
+void *joblot__worker_reserve(joblot_worker *w, uint32_t type, size_t size); /* waits for room; NULL: parent gone */
+void joblot__worker_ring(joblot_worker *w, bool must);
+
+/* mapping.c */
+struct joblot__known *joblot__known_find(joblot_worker *w, uint32_t id, joblot_error *err); /* waits for it to arrive */
+joblot_status joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd, joblot_error *err);
+void joblot__known_forget(joblot_worker *w, uint32_t id);
+void joblot__known_report(joblot_worker *w); /* KEPT and RELEASED records, reserved and not committed */
+void joblot__known_clear(joblot_worker *w);
+
+/* reply.c */
+joblot_status joblot__reply_status(joblot_worker *w, joblot_status status, const char *message);
+joblot_status joblot__reply_copy_out(joblot_worker *w, uint64_t sequence, int fd);
+
+#endif
