@@ -27,7 +27,9 @@ def test_one_version(build_dir):
 
 def listed(meson_build, pattern):
     text = (tree.ROOT / meson_build).read_text()
-    return set(re.findall(rf"^\s*'({pattern})',", text, re.M))
+    found = re.findall(rf"^\s*'({pattern})',", text, re.M)
+    assert len(found) == len(set(found)), f"{meson_build} names a file twice"
+    return set(found)
 
 
 def in_folder(folder, *patterns):
