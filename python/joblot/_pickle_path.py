@@ -45,7 +45,8 @@ def find_unpicklable(obj: Any, name: str, dumps: Callable[[Any], object]) -> tup
     error = search.error_of(obj)
     if error is None:
         return None
-    return search.descend(obj, name, error, 0)
+    path, error, _ = search.descend(obj, name, error, 0)
+    return path, error
 
 
 def find_in_task(
@@ -76,18 +77,26 @@ class _Search:
             return error
         return None
 
-    def descend(self, obj: Any, path: str, error: BaseException, depth: int) -> tuple[str, BaseException]:
-        """Name the innermost failing part of `obj`, which fails itself."""
+    def descend(self, obj: Any, path: str, error: BaseException, depth: int) -> tuple[str, BaseException, bool]:
+        """Name the innermost failing part of `obj`, which fails itself.
+
+        The last value is False where `obj` may fail only because it leads back to an object on the way to it.
+        """
         self.seen[id(obj)] = obj
-        if depth == MAX_DEPTH:
-            return path, error
-        for part_name, part in self.failing(_parts_of(obj, path)):
+        leads_back, undecided = False, None
+        parts = self.failing(_parts_of(obj, path)) if depth < MAX_DEPTH else iter(())
+        for part_name, part in parts:
             if id(part) in self.seen:
+                leads_back = True
                 continue
             part_error = self.error_of(part)
-            if part_error is not None:
-                return self.descend(part, part_name, part_error, depth + 1)
-        return path, error
+            if part_error is None:
+                continue
+            found = self.descend(part, part_name, part_error, depth + 1)
+            if found[2]:
+                return found
+            undecided = undecided or found
+        return undecided or (path, error, not leads_back)
 
     def failing(self, parts: list[Part]) -> Iterator[Part]:
         """Give the parts that may be at fault; halves that pickle are left out."""

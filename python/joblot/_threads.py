@@ -79,15 +79,20 @@ class ThreadCall:
                 while self._draw():
                     pass
                 self.end_is_told = True
-            ahead = len(self.ready)
-        for drawn in range(ahead):
+            for _ in range(min(n_jobs, len(self.ready))):
+                self._start_thread()
+            return
+        for _ in range(ahead):
             with self.changed:
-                if self.stopped or not (drawn < len(self.results) or self._draw()):
+                if not self._draw():
                     return
-                if self.n_threads == n_jobs:
-                    continue
-                self.n_threads += 1
-            threading.Thread(target=self._work, name="joblot-thread", daemon=True).start()
+            if self.n_threads < n_jobs:
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        with self.changed:
+            self.n_threads += 1
+        threading.Thread(target=self._work, name="joblot-thread", daemon=True).start()
 
     def _draw(self) -> bool:
         """Draw one task; False when there is none. An error in the input ends the call. The lock is held."""

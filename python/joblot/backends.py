@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import warnings
 
 from . import config
 from ._settings import CallSettings
@@ -194,13 +193,11 @@ class LokyBackend(ParallelBackendBase):
         if workers == 1:
             return 1
         if in_daemon_process():
-            return config.warn_n_jobs_is_1(
-                "Loky-backed parallel loops cannot be called in a multiprocessing, setting n_jobs=1"
-            )
+            config.warn_caller("Loky-backed parallel loops cannot be called in a multiprocessing, setting n_jobs=1")
+            return 1
         if self.nesting_level != 0 and threading.current_thread() is not threading.main_thread():
-            return config.warn_n_jobs_is_1(
-                "Loky-backed parallel loops cannot be nested below threads, setting n_jobs=1"
-            )
+            config.warn_caller("Loky-backed parallel loops cannot be nested below threads, setting n_jobs=1")
+            return 1
         return workers
 
     def run(self, tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
@@ -261,10 +258,8 @@ def make_backend(name: Any, **params: Any) -> Any:
     if name is None:
         name = "threading" if off and DEFAULT_BACKEND == "loky" else DEFAULT_BACKEND
     elif off and name == "loky":
-        warnings.warn(
-            "joblot backend 'loky' is not available because JOBLIB_MULTIPROCESSING is 0, falling back to threading.",
-            UserWarning,
-            stacklevel=4,
+        config.warn_caller(
+            "joblot backend 'loky' is not available because JOBLIB_MULTIPROCESSING is 0, falling back to threading."
         )
         return ThreadingBackend(**params)
     if name == "multiprocessing" or (hasattr(name, "Pool") and hasattr(name, "Lock")):

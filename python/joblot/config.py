@@ -7,6 +7,7 @@ loop), so that nested calls do not multiply.
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 
@@ -354,7 +355,9 @@ def apply_worker_state(state: tuple[Any, ...]) -> None:
     thread.config = {**UNSET, "backend": backend, "n_jobs": n_jobs}
 
 
-def warn_n_jobs_is_1(message: str) -> int:
-    """Warn at the caller of joblot that n_jobs falls back to 1, and return 1."""
-    warnings.warn(message, UserWarning, stacklevel=4)
-    return 1
+def warn_caller(message: str) -> None:
+    """Warn at the line outside of joblot that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "joblot":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

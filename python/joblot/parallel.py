@@ -6,11 +6,10 @@ import os
 import sys
 import threading
 import time
-import warnings
 
 from . import _arguments, _progress, backends
 from ._settings import DEFAULT_MMAP_MODE, UNSET, CallSettings
-from .config import active_backend, setting
+from .config import active_backend, setting, warn_caller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,11 +211,9 @@ class Parallel:
         if n_jobs == 1 and type(self._backend) in (backends.LokyBackend, backends.ThreadingBackend):
             self._backend = backends.SequentialBackend(nesting_level=self._backend.nesting_level)
         if self.timeout is not None and not self._backend.supports_timeout:
-            warnings.warn(
+            warn_caller(
                 f"The backend class {type(self._backend).__name__!r} does not support timeout. You have set "
-                f"'timeout={self.timeout}' in Parallel but the 'timeout' parameter will not be used.",
-                UserWarning,
-                stacklevel=3,
+                f"'timeout={self.timeout}' in Parallel but the 'timeout' parameter will not be used."
             )
         return n_jobs
 
