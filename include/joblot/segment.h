@@ -45,7 +45,14 @@ JOBLOT_API joblot_segment *joblot_segment_borrow(joblot_segment *segment);
 /* joblot_segment_release - one borrower less; the last one frees it.  NULL is fine. */
 JOBLOT_API void joblot_segment_release(joblot_segment *segment);
 
-/* joblot_segment_borrowers - how many borrow it now. */
+/* joblot_segment_lend, _return - borrow and release on behalf of a process that was told of it.  Such a borrower needs
+ * the segment only as long as somebody else does: see joblot_segment_wanted. */
+JOBLOT_API joblot_segment *joblot_segment_lend(joblot_segment *segment);
+JOBLOT_API void joblot_segment_return(joblot_segment *segment);
+
+/* joblot_segment_wanted - 1 while anybody borrows it other than through joblot_segment_lend.
+ * joblot_segment_borrowers - how many borrow it now, in all. */
+JOBLOT_API int joblot_segment_wanted(const joblot_segment *segment);
 JOBLOT_API size_t joblot_segment_borrowers(const joblot_segment *segment);
 
 /* joblot_segment_id - a number that is unique in this process, never 0 and never reused. */

@@ -227,7 +227,6 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     if ((flags_of(event) & FAILED) != 0)
         return; /* the task is still in flight with a worker that is gone */
     struct joblot__task *task = joblot__queue_pop(&peer->in_flight);
-    size_t had_segments = task->n_segments;
     if ((flags_of(event) & HELD) != 0) {
         joblot__shared64_store(&peer->channel->taken, task->sequence, memory_order_release);
         joblot__peer_wake(peer, JOBLOT__SLEEPS_UNTAKEN);
@@ -236,6 +235,6 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     }
     joblot__task_free(task);
     call->pending--;
-    if (had_segments > 0)
+    if (peer->n_told > 0)
         joblot__peer_forget(peer, false);
 }

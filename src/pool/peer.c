@@ -84,7 +84,7 @@ void joblot__peer_free(struct joblot__peer *peer)
         return;
     joblot__queue_clear(&peer->in_flight);
     for (size_t i = 0; i < peer->n_told; i++)
-        joblot_segment_release(peer->told[i].segment);
+        joblot_segment_return(peer->told[i].segment);
     joblot__free(peer->told);
     (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
     (void)joblot__os_close(peer->pidfd);
@@ -139,7 +139,7 @@ bool joblot__peer_tell(struct joblot__peer *peer, joblot_segment *segment)
     }
     if (!send_segment(peer, segment))
         return false;
-    peer->told[peer->n_told++] = (struct joblot__told){.segment = joblot_segment_borrow(segment)};
+    peer->told[peer->n_told++] = (struct joblot__told){.segment = joblot_segment_lend(segment)};
     return true;
 }
 
@@ -165,7 +165,7 @@ void joblot__peer_forget(struct joblot__peer *peer, bool all)
     for (size_t i = 0; i < peer->n_told;) {
         joblot_segment *segment = peer->told[i].segment;
         unsigned char *at = NULL;
-        if (!peer->told[i].kept && (all || joblot_segment_borrowers(segment) == 1))
+        if (!peer->told[i].kept && (all || !joblot_segment_wanted(segment)))
             at = joblot__ring_reserve(&peer->down, JOBLOT__FORGET, 8);
         if (at == NULL) {
             i++;
@@ -173,7 +173,7 @@ void joblot__peer_forget(struct joblot__peer *peer, bool all)
         }
         joblot__store_le64(at, joblot_segment_id(segment));
         joblot__ring_commit(&peer->down);
-        joblot_segment_release(segment);
+        joblot_segment_return(segment);
         peer->told[i] = peer->told[--peer->n_told];
     }
 }

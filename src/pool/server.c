@@ -107,7 +107,7 @@ static joblot_status become_worker(struct server *s, const int *fds, int parent_
 {
     const struct joblot_server_hooks *hooks = s->hooks;
     int server_pid = s->pid;
-    joblot__os_reset_process();
+    joblot__os_set_group(0); /* dispositions stay the program's own: Python ignores SIGPIPE, for one */
     joblot__os_ignore_interrupts();
     if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
         joblot__os_exit_now(1); /* the server went while we were being born */

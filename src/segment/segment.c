@@ -10,7 +10,7 @@
 #include <string.h>
 
 struct joblot_segment {
-    atomic_size_t borrowers;
+    atomic_size_t borrowers, lent; /* lent ones are counted in both */
     uint32_t id;
     int fd;
     int is_file;
@@ -103,6 +103,25 @@ void joblot_segment_release(joblot_segment *segment)
     (void)joblot__os_unmap(segment->data, (size_t)segment->size);
     (void)joblot__os_close(segment->fd);
     joblot__free(segment);
+}
+
+joblot_segment *joblot_segment_lend(joblot_segment *segment)
+{
+    atomic_fetch_add_explicit(&segment->lent, 1, memory_order_relaxed);
+    return joblot_segment_borrow(segment);
+}
+
+void joblot_segment_return(joblot_segment *segment)
+{
+    if (segment == NULL)
+        return;
+    atomic_fetch_sub_explicit(&segment->lent, 1, memory_order_relaxed);
+    joblot_segment_release(segment);
+}
+
+int joblot_segment_wanted(const joblot_segment *segment)
+{
+    return joblot_segment_borrowers(segment) > atomic_load_explicit(&segment->lent, memory_order_acquire);
 }
 
 size_t joblot_segment_borrowers(const joblot_segment *segment)
