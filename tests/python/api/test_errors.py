@@ -31,8 +31,8 @@ def killed(**changed):
 def test_what_a_death_says():
     assert str(killed()) == (
         "The worker process that ran task 3 died (pid 4711): killed by signal 9 (SIGKILL); peak memory 1.5 GiB; "
-        "attempts: 2. 2 finished results are kept in the attribute `results`. Parallel(..., retries=2) runs such a task "
-        "again; n_jobs=1 runs it in this process, where a debugger reaches it.\n\n"
+        "attempts: 2. 2 finished results are kept in the attribute `results`. Parallel(..., retries=2) runs such "
+        "a task again; n_jobs=1 runs it in this process, where a debugger reaches it.\n\n"
         'Stack of the worker when it died:\n  File "model.py", line 7 in fit'
     )
 
