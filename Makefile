@@ -17,6 +17,8 @@ meson_test := $(meson) test --print-errorlogs
 # pip does not look for a newer pip, and builds with what requirements/build.txt brought.
 pip := $(with_venv) PIP_DISABLE_PIP_VERSION_CHECK=1 $(py) -m pip
 pip_build := --no-deps --no-build-isolation
+# What is installed here has symbols, for debuggers, perf and the sanitizers' stacks; the wheel has none.
+pip_debug := $(pip_build) -Csetup-args=-Ddebug=true
 deps := $(BUILD)/stamp/deps-$(venv_name)
 ready := $(BUILD)/stamp/ready-$(venv_name)
 readers := $(BUILD)/stamp/readers-$(venv_name)
@@ -53,7 +55,7 @@ $(readers): requirements/readers.txt $(ready)
 
 # Built in a folder that is kept, so that a change compiles what it touches.
 $(installed): $(sources) $(ready)
-	$(pip) install -q --force-reinstall $(pip_build) -Cbuild-dir=$(BUILD)/py-$(venv_name) .
+	$(pip) install -q --force-reinstall $(pip_debug) -Cbuild-dir=$(BUILD)/py-$(venv_name) .
 	@touch $@
 
 install: $(installed)
@@ -72,7 +74,7 @@ demo: $(installed) $(readers) build-c
 	@set -e; for program in $(c_examples); do echo; echo "== $$program (C, no Python)"; $$program; done
 
 wheel: $(ready)
-	$(pip) wheel -q $(pip_build) -Cbuild-dir=$(BUILD)/py-$(venv_name) -w dist .
+	$(pip) wheel -q $(pip_build) -Cbuild-dir=$(BUILD)/wheel-$(venv_name) -w dist .
 	@ls dist/*.whl
 
 # --- tests ---------------------------------------------------------------------------------------------------
@@ -94,11 +96,11 @@ asan-c: $(ready)
 
 # The extension under ASan and UBSan, in a folder that goes before site-packages.  Leaks are hunted in the C tests.
 asan-py: $(readers)
-	$(pip) install -q --upgrade --target $(BUILD)/asan-site $(pip_build) -Cbuild-dir=$(BUILD)/asan-py \
+	$(pip) install -q --upgrade --target $(BUILD)/asan-site $(pip_debug) -Cbuild-dir=$(BUILD)/asan-py \
 		$(addprefix -Csetup-args=,$(asan_flags)) .
 	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 		$(asan_env):detect_leaks=0 PYTHONPATH=$(abspath $(BUILD)/asan-site) \
-		$(py) -m pytest -p no:cacheprovider $(PYTEST_ARGS) $(asan_py_tests)
+		$(py) -m pytest -p no:cacheprovider --timeout 400 $(PYTEST_ARGS) $(asan_py_tests)
 
 # Without setarch -R, TSan of gcc 12 does not start where the kernel randomises more bits than it knows.
 tsan: $(ready)
