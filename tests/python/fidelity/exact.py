@@ -187,6 +187,8 @@ class Describer:
         if dataclasses.is_dataclass(x):
             names = [field.name for field in dataclasses.fields(x)]
             return [type_name(type(x)), [[n, self.describe(getattr(x, n))] for n in names]]
+        if type(x).__reduce_ex__ is object.__reduce_ex__ and getattr(x, "__dict__", None):
+            return [type_name(type(x)), [[k, self.describe(v)] for k, v in sorted(x.__dict__.items())]]
         raise TypeError(f"describe() does not know {type_name(type(x))}: add it to exact.py")
 
     def scalar(self, x):

@@ -138,7 +138,7 @@ def test_limit_from_the_context():
 
 @pytest.mark.parametrize("mode", ["x", "rw", 3])
 def test_an_unknown_mode_is_refused(mode):
-    with pytest.raises(ValueError, match="mmap_mode|mode"):
+    with pytest.raises((ValueError, TypeError), match="mode"):
         call(kind, np.zeros(LARGE), mmap_mode=mode)
 
 
