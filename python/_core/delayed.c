@@ -5,14 +5,10 @@
  *
  * Threads: immutable after construction.  Fork: safe.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "core.h"
+
 #include <stddef.h>
 #include <structmember.h>
-
-/* Declared for module.c in core.h. */
-extern PyType_Spec joblot__delayed_spec;
-void joblot__delayed_finish(PyTypeObject *type);
 
 struct delayed {
     PyObject_HEAD

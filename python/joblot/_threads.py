@@ -127,7 +127,7 @@ class ThreadCall:
                 with changed:
                     self._fail(error if is_task(task) else bad_task(task, index))
                 break
-            task = None
+            task = function = args = kwargs = None  # not kept while the input is drawn from
             with changed:
                 if self.stopped:
                     break

@@ -150,7 +150,7 @@ def active_backend(prefer: Any, require: Any, verbose: Any) -> tuple[ParallelBac
         threads = backends.ThreadingBackend(nesting_level=backend.nesting_level)
         if setting(verbose, config, "verbose") >= 10 and chosen is not None:
             print(
-                f"Using {type(threads).__name__} as joblot backend instead of {type(backend).__name__} "
+                f"Using {type(threads).__name__} as joblib backend instead of {type(backend).__name__} "
                 "as the latter does not provide shared memory semantics."
             )
         # The n_jobs of the context was meant for the backend that cannot be used.

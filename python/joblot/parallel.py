@@ -13,7 +13,7 @@ from .config import active_backend, setting, warn_caller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Literal, TypeVar
 
@@ -102,7 +102,8 @@ class Parallel:
     ) -> None:
         active, context = active_backend(prefer, require, verbose)
         self.verbose: int = setting(verbose, context, "verbose")
-        self.timeout = _arguments.check_timeout(timeout)
+        _arguments.check_timeout(timeout)
+        self.timeout = timeout
         self.pre_dispatch = pre_dispatch
         self.return_as = _arguments.check_return_as(return_as)
         self.return_generator = False
@@ -223,6 +224,8 @@ class Parallel:
         append = results.append
         task: Any = None
         started = False
+        if self.batch_size not in ("auto", 1):
+            iterable = _in_batches(iterable, self.batch_size)
         try:
             if self._reports_progress():
                 self._run_loop_reporting(iterable, results)
@@ -261,6 +264,8 @@ class Parallel:
     def _run_backend(self, iterable: Iterable[Any], n_jobs: int) -> list[Any]:
         """Let the backend run the tasks."""
         backend = self._backend
+        if n_jobs == 0:
+            raise RuntimeError(f"{type(backend).__name__} has no active worker.")
         self._print(f"Using backend {type(backend).__name__} with {n_jobs} concurrent workers.")
         settings = self._settings(iterable, n_jobs)
         self._pre_dispatch_amount = settings.pre_dispatch or 0
@@ -292,7 +297,7 @@ class Parallel:
             n_jobs=n_jobs,
             pre_dispatch=_arguments.check_pre_dispatch(self.pre_dispatch, n_jobs),
             batch_size=self.batch_size,
-            timeout=self.timeout,
+            timeout=_arguments.check_timeout(self.timeout),
             retries=self.retries,
             max_nbytes=keywords["max_nbytes"],
             mmap_mode=self._mmap_mode,
@@ -339,6 +344,15 @@ class Parallel:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+def _in_batches(tasks: Iterable[Any], size: Any) -> Iterator[Any]:
+    """Give tasks one by one that are drawn `size` at a time, as workers would draw them."""
+    from itertools import islice
+
+    remaining = iter(tasks)
+    while batch := list(islice(remaining, size)):
+        yield from batch
 
 
 def _chosen_backend(backend: Any, active: Any, require: Any) -> Any:

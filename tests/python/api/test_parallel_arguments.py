@@ -148,6 +148,15 @@ def test_a_backend_is_configured_and_ended_once():
     assert log == [("configure", 3, 42), "start", "stop", "terminate"]
 
 
+def test_a_backend_without_workers():
+    class Empty(RecordingBackend):
+        def effective_n_jobs(self, n_jobs):
+            return 0
+
+    with pytest.raises(RuntimeError, match="Empty has no active worker"):
+        Parallel(n_jobs=2, backend=Empty())([delayed(abs)(1)])
+
+
 # prefer and require
 
 
@@ -180,7 +189,7 @@ def test_a_replaced_backend_is_reported_from_verbose_10_on(capsys):
         assert capsys.readouterr().out == ""
         Parallel(require="sharedmem", verbose=10)
     assert capsys.readouterr().out == (
-        "Using ThreadingBackend as joblot backend instead of LokyBackend as the latter does not provide shared "
+        "Using ThreadingBackend as joblib backend instead of LokyBackend as the latter does not provide shared "
         "memory semantics.\n"
     )
 

@@ -127,7 +127,7 @@ def test_a_subclass_prints_under_its_own_name(capsys):
     assert capsys.readouterr().err.startswith("[Own(n_jobs=1)]: Done ")
 
 
-def test_a_own_print_progress_is_called_with_threads():
+def test_an_own_print_progress_is_called_with_threads():
     class Reporting(Parallel):
         seen = ()
 
@@ -140,7 +140,7 @@ def test_a_own_print_progress_is_called_with_threads():
     assert parallel.seen in (tuple(range(1, 21)), (*range(1, 21), 20))
 
 
-def test_an_error_in_a_own_print_progress_ends_the_call():
+def test_an_error_in_an_own_print_progress_ends_the_call():
     class Failing(Parallel):
         def print_progress(self):
             raise BufferError("no room for the bar")

@@ -38,6 +38,18 @@ def test_tasks_are_drawn_one_by_one():
     assert log == ["drawn 0", "run 0", "drawn 1", "run 1", "drawn 2", "run 2"]
 
 
+def test_tasks_are_drawn_in_batches_where_that_is_asked_for():
+    log = []
+
+    def tasks():
+        for i in range(3):
+            log.append(f"drawn {i}")
+            yield delayed(log.append)(f"run {i}")
+
+    Parallel(n_jobs=1, batch_size=2)(tasks())
+    assert log == ["drawn 0", "drawn 1", "run 0", "run 1", "drawn 2", "run 2"]
+
+
 @pytest.mark.parametrize("given", [[], (), iter(())])
 def test_no_tasks(given):
     assert Parallel(n_jobs=1)(given) == []
@@ -98,7 +110,7 @@ def test_a_call_inside_a_call_of_the_same_object():
     assert parallel([delayed(square)(1)]) == [1]
 
 
-def test_a_own_print_progress_is_called_for_each_task():
+def test_an_own_print_progress_is_called_for_each_task():
     class Reporting(Parallel):
         seen = ()
 
