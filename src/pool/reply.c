@@ -76,7 +76,7 @@ joblot_status joblot_worker_reply(joblot_worker *w, const struct joblot_part *pa
     joblot_status status = joblot__body_size(parts, n_parts, &body, err);
     if (status != JOBLOT_OK)
         return status;
-    if (joblot__body_held_size(n_parts) > w->ring_size / 2 - JOBLOT__ANSWER_HEADER)
+    if (joblot__body_held_size(n_parts) > w->ring_size / 2 - JOBLOT__ANSWER_HEADER - JOBLOT__RING_HEADER)
         return joblot__fail(err, JOBLOT_LIMIT, 0, "an answer of %zu parts does not fit into the ring: join some of them",
                             n_parts);
     w->replied = true;

@@ -31,9 +31,9 @@ static void put_header(struct joblot__ring *ring, uint32_t size, uint32_t type)
 
 void *joblot__ring_reserve(struct joblot__ring *ring, uint32_t type, size_t size)
 {
-    if (size > ring->size / 2)
-        return NULL;
     size_t need = padded(size);
+    if (size > ring->size || need > ring->size / 2) /* with a PAD before it, it would fit at some places only */
+        return NULL;
     size_t to_end = ring->size - (size_t)(ring->reserved & (ring->size - 1));
     if (need > to_end) { /* never split a record */
         if (!has_room(ring, to_end + need))

@@ -33,7 +33,8 @@ enum { JOBLOT__RING_PAD = 0, JOBLOT__RING_HEADER = 8 };
 
 void joblot__ring_init(struct joblot__ring *ring, struct joblot__ring_words *words, void *data, size_t size);
 
-/* Writer: room for a record, or NULL when it does not fit now.  type is not 0. */
+/* Writer: room for a record, or NULL when it does not fit now.  type is not 0.  A record of up to half the ring, its
+ * header included, fits once the ring is empty; a larger one never does. */
 void *joblot__ring_reserve(struct joblot__ring *ring, uint32_t type, size_t size);
 /* Writer: takes back what was reserved since the last commit. */
 void joblot__ring_rollback(struct joblot__ring *ring);
