@@ -108,9 +108,9 @@ const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *p
         bool broken;
         const unsigned char *record = joblot__ring_peek(&peer->up, type, size, &broken);
         if (broken && !peer->condemned) { /* something in the worker has written over the ring: it cannot go on */
-            (void)pthread_mutex_lock(&call->pool->lock);
+            joblot__lock_take(&call->pool->lock);
             joblot__pool_condemn(call->pool, peer);
-            (void)pthread_mutex_unlock(&call->pool->lock);
+            joblot__lock_give(&call->pool->lock);
         }
         if (record == NULL || *type == JOBLOT__COPIED)
             return record;
@@ -166,7 +166,7 @@ static joblot_status reserve_set(joblot_call *call, joblot_error *err)
 static size_t fill_set(joblot_call *call)
 {
     size_t n = 2;
-    (void)pthread_mutex_lock(&call->pool->lock);
+    joblot__lock_take(&call->pool->lock);
     call->set[0] = (struct joblot__poll){.fd = call->pool->server_socket};
     call->set[1] = (struct joblot__poll){.fd = call->pool->server_pidfd};
     for (size_t i = 0; i < call->n_peers; i++) {
@@ -175,16 +175,16 @@ static size_t fill_set(joblot_call *call)
         call->set[n++] = (struct joblot__poll){.fd = peer->pidfd};
         call->set[n++] = (struct joblot__poll){.fd = peer->socket_full ? peer->socket : -1, .want_write = true};
     }
-    (void)pthread_mutex_unlock(&call->pool->lock);
+    joblot__lock_give(&call->pool->lock);
     return n;
 }
 
 static void look_around(joblot_call *call)
 {
     if (call->set[0].ready || call->set[1].ready) {
-        (void)pthread_mutex_lock(&call->pool->lock);
+        joblot__lock_take(&call->pool->lock);
         joblot__pool_listen(call->pool);
-        (void)pthread_mutex_unlock(&call->pool->lock);
+        joblot__lock_give(&call->pool->lock);
     }
     for (size_t i = 0; i < call->n_peers; i++) {
         struct joblot__peer *peer = call->peers[i];
@@ -195,9 +195,9 @@ static void look_around(joblot_call *call)
             peer->gone = true;
         if (at[2].writable || at[2].ready)
             peer->socket_full = false;
-        (void)pthread_mutex_lock(&call->pool->lock);
+        joblot__lock_take(&call->pool->lock);
         peer->gone = peer->gone || peer->state == JOBLOT__DEAD;
-        (void)pthread_mutex_unlock(&call->pool->lock);
+        joblot__lock_give(&call->pool->lock);
     }
 }
 
@@ -343,10 +343,10 @@ void joblot_call_close(joblot_call *call)
         cancel(call);
     else
         (void)all_idle(call); /* what workers said of segments since their last answer */
-    (void)pthread_mutex_lock(&call->pool->lock);
+    joblot__lock_take(&call->pool->lock);
     for (size_t i = 0; i < call->n_peers; i++)
         release_peer(call, call->peers[i]);
-    (void)pthread_mutex_unlock(&call->pool->lock);
+    joblot__lock_give(&call->pool->lock);
     for (size_t i = 0; i < call->n_notes; i++)
         joblot__task_free(call->notes[i].task);
     joblot__queue_clear(&call->queued);

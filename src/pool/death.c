@@ -8,11 +8,11 @@ static void wait_for_verdict(joblot_pool *pool, struct joblot__peer *peer)
 {
     int64_t deadline = joblot__os_clock() + VERDICT_NS;
     for (;;) {
-        (void)pthread_mutex_lock(&pool->lock);
+        joblot__lock_take(&pool->lock);
         joblot__pool_listen(pool);
         bool known = peer->state == JOBLOT__DEAD;
         struct joblot__poll set[2] = {{.fd = pool->server_socket}, {.fd = pool->server_pidfd}};
-        (void)pthread_mutex_unlock(&pool->lock);
+        joblot__lock_give(&pool->lock);
         int64_t left = deadline - joblot__os_clock();
         if (known || left <= 0)
             return;
@@ -76,9 +76,9 @@ bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *eve
         }
     }
     call->peers[index] = call->peers[--call->n_peers];
-    (void)pthread_mutex_lock(&pool->lock);
+    joblot__lock_take(&pool->lock);
     pool->n_leased--;
     joblot__pool_drop(pool, peer);
-    (void)pthread_mutex_unlock(&pool->lock);
+    joblot__lock_give(&pool->lock);
     return told;
 }

@@ -102,10 +102,10 @@ static joblot_status lease(joblot_call *call, joblot_error *err)
         return JOBLOT_OK;
     joblot_status status = JOBLOT_OK;
     bool got = true;
-    (void)pthread_mutex_lock(&call->pool->lock);
+    joblot__lock_take(&call->pool->lock);
     while (status == JOBLOT_OK && got && call->n_peers < wanted && call->n_peers < allowed(call))
         status = lease_one(call, &got, err);
-    (void)pthread_mutex_unlock(&call->pool->lock);
+    joblot__lock_give(&call->pool->lock);
     return status;
 }
 

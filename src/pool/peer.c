@@ -86,7 +86,8 @@ void joblot__peer_free(struct joblot__peer *peer)
     for (size_t i = 0; i < peer->n_told; i++)
         joblot_segment_return(peer->told[i].segment);
     joblot__free(peer->told);
-    (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
+    if (peer->channel != NULL)
+        (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
     (void)joblot__os_close(peer->pidfd);
     (void)joblot__os_close(peer->socket);
     (void)joblot__os_close(peer->bell);

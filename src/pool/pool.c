@@ -62,7 +62,11 @@ joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot
     joblot_pool *pool = joblot__calloc(1, sizeof *pool);
     if (pool == NULL)
         return joblot__fail_nomem(err, sizeof *pool, "a pool");
-    (void)pthread_mutex_init(&pool->lock, NULL);
+    int rc = joblot__lock_init(&pool->lock);
+    if (rc != 0) {
+        joblot__free(pool);
+        return joblot__fail_os(err, -rc, "a pool's lock");
+    }
     joblot_status status = set_up(pool, options, err);
     if (status != JOBLOT_OK) {
         joblot_pool_abandon(pool);
@@ -278,17 +282,17 @@ void joblot__pool_condemn(joblot_pool *pool, struct joblot__peer *peer)
 
 int joblot_pool_server_pid(joblot_pool *pool)
 {
-    (void)pthread_mutex_lock(&pool->lock);
+    joblot__lock_take(&pool->lock);
     joblot__pool_listen(pool);
     int pid = pool->server_pid;
-    (void)pthread_mutex_unlock(&pool->lock);
+    joblot__lock_give(&pool->lock);
     return pid;
 }
 
 size_t joblot_pool_workers(joblot_pool *pool, int *pids, size_t capacity)
 {
     size_t n = 0;
-    (void)pthread_mutex_lock(&pool->lock);
+    joblot__lock_take(&pool->lock);
     joblot__pool_listen(pool);
     for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
         if (peer->state != JOBLOT__RUNNING)
@@ -297,15 +301,15 @@ size_t joblot_pool_workers(joblot_pool *pool, int *pids, size_t capacity)
             pids[n] = peer->pid;
         n++;
     }
-    (void)pthread_mutex_unlock(&pool->lock);
+    joblot__lock_give(&pool->lock);
     return n;
 }
 
 size_t joblot_pool_leased(joblot_pool *pool)
 {
-    (void)pthread_mutex_lock(&pool->lock);
+    joblot__lock_take(&pool->lock);
     size_t n = pool->n_leased;
-    (void)pthread_mutex_unlock(&pool->lock);
+    joblot__lock_give(&pool->lock);
     return n;
 }
 
@@ -358,13 +362,18 @@ void joblot_pool_abandon(joblot_pool *pool)
 {
     if (pool == NULL)
         return;
+    bool inherited = pool->owner_pid != joblot__os_pid();
     while (pool->peers != NULL) {
         struct joblot__peer *peer = pool->peers;
         pool->peers = peer->next;
+        if (inherited)
+            peer->channel = NULL; /* not mapped here: something else may be by now */
         joblot__peer_free(peer);
     }
     (void)joblot__os_close(pool->server_socket);
     (void)joblot__os_close(pool->server_pidfd);
+    if (!inherited) /* in a child, a thread that is not there may hold it */
+        joblot__lock_clear(&pool->lock);
     joblot__free(pool->argv);
     joblot__free(pool->env);
     joblot__free(pool);

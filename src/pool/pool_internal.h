@@ -4,9 +4,8 @@
 
 #include "message.h"
 
+#include "../os/lock.h"
 #include "../os/os.h"
-
-#include <pthread.h>
 
 /* A task from submission to its event.  `record` is what goes into a ring, complete but for the sequence. */
 struct joblot__task {
@@ -60,7 +59,7 @@ struct joblot__peer {
 };
 
 struct joblot_pool {
-    pthread_mutex_t lock;
+    joblot__lock lock;
     struct joblot_pool_options options;
     const char **argv, **env; /* copies */
     size_t ring_size;

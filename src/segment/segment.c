@@ -15,7 +15,8 @@ struct joblot_segment {
     int fd;
     int is_file;
     uint64_t size;
-    void *data; /* shared mapping in this process, or NULL */
+    void *data;    /* shared mapping in process `mapped_by`, or NULL */
+    int mapped_by; /* a child that was forked has no such mapping, and perhaps another one at its place */
 };
 
 static atomic_uint last_id;
@@ -90,6 +91,11 @@ joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_opti
     return JOBLOT_OK;
 }
 
+static bool is_mapped(const joblot_segment *segment)
+{
+    return segment->data != NULL && segment->mapped_by == joblot__os_pid();
+}
+
 joblot_segment *joblot_segment_borrow(joblot_segment *segment)
 {
     atomic_fetch_add_explicit(&segment->borrowers, 1, memory_order_relaxed);
@@ -100,7 +106,8 @@ void joblot_segment_release(joblot_segment *segment)
 {
     if (segment == NULL || atomic_fetch_sub_explicit(&segment->borrowers, 1, memory_order_acq_rel) != 1)
         return;
-    (void)joblot__os_unmap(segment->data, (size_t)segment->size);
+    if (is_mapped(segment))
+        (void)joblot__os_unmap(segment->data, (size_t)segment->size);
     (void)joblot__os_close(segment->fd);
     joblot__free(segment);
 }
@@ -151,7 +158,7 @@ int joblot_segment_is_file(const joblot_segment *segment)
 
 joblot_status joblot_segment_data(joblot_segment *segment, void **out, joblot_error *err)
 {
-    if (segment->data == NULL) {
+    if (!is_mapped(segment)) {
         void *at;
         int rc = joblot__os_map(segment->fd, 0, (size_t)segment->size, JOBLOT__MAP_WRITE, &at);
         if (rc < 0)
@@ -159,6 +166,7 @@ joblot_status joblot_segment_data(joblot_segment *segment, void **out, joblot_er
         /* A child that the user forks has no use for it, and must not keep it alive. */
         (void)joblot__os_dontfork(at, (size_t)segment->size);
         segment->data = at;
+        segment->mapped_by = joblot__os_pid();
     }
     *out = segment->data;
     return JOBLOT_OK;
@@ -170,7 +178,7 @@ joblot_status joblot_segment_write(joblot_segment *segment, uint64_t offset, con
     if (offset > segment->size || size > segment->size - offset)
         return joblot__fail(err, JOBLOT_INVALID, 0, "%llu bytes at %llu do not fit into a segment of %llu bytes",
                             (unsigned long long)size, (unsigned long long)offset, (unsigned long long)segment->size);
-    if (segment->data != NULL) {
+    if (is_mapped(segment)) {
         memcpy((char *)segment->data + offset, data, (size_t)size);
         return JOBLOT_OK;
     }
