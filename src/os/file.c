@@ -26,6 +26,16 @@ int joblot__os_close(int fd)
     return close(fd) == 0 || errno == EINTR ? 0 : -errno;
 }
 
+int joblot__os_above_standard(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int rc = copy < 0 ? -errno : copy;
+    (void)close(fd);
+    return rc;
+}
+
 static int with_size(int fd, uint64_t size)
 {
     if (size > (uint64_t)INT64_MAX) {
@@ -55,7 +65,7 @@ int joblot__os_memfd(const char *name, uint64_t size)
         (void)close(fd);
         return -error;
     }
-    return fd;
+    return joblot__os_above_standard(fd);
 }
 
 static int named_and_unlinked(const char *folder)
@@ -89,7 +99,7 @@ int joblot__os_tmpfile(const char *folder, uint64_t size)
         (void)close(fd);
         return -rc;
     }
-    return with_size(fd, size);
+    return joblot__os_above_standard(with_size(fd, size));
 }
 
 int joblot__os_pwrite(int fd, const void *data, size_t size, uint64_t offset)

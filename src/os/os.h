@@ -1,7 +1,8 @@
 /* os/os.h - every system call of the library.
  *
  * Calls return 0 or a value >= 0 on success and -errno on failure, with EINTR already dealt with except where a
- * wait must notice signals (those say so).  Every descriptor is close-on-exec.  All of this is for Linux; a port
+ * wait must notice signals (those say so).  Every descriptor is close-on-exec, and above 2 also where the program has
+ * closed its standard ones: a print must never land in a socket or a segment.  All of this is for Linux; a port
  * is another folder with the same header. */
 #ifndef JOBLOT_OS_OS_H
 #define JOBLOT_OS_OS_H
@@ -24,6 +25,7 @@ int joblot__os_forbidden(const char *name);
 /* ---- descriptors and files ---- */
 
 int joblot__os_close(int fd); /* -1 is fine; never retried */
+int joblot__os_above_standard(int fd); /* fd, or a copy of it above 2; a negative fd is given back */
 /* A memfd of `size` bytes, sealed against shrinking (and growing). */
 int joblot__os_memfd(const char *name, uint64_t size);
 /* An unnamed file of `size` bytes in a folder: O_TMPFILE, or created and unlinked at once where that is missing. The

@@ -40,13 +40,15 @@ static int prepare_spawn(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
     sigset_t none, all;
     sigemptyset(&none);
     sigfillset(&all);
-    int rc = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
+    int rc = 0;
     for (size_t i = 0; rc == 0 && i < n_fds; i++) /* twice, through high numbers, so that no target is a source */
         rc = posix_spawn_file_actions_adddup2(actions, fds[i], 200 + (int)i);
     for (size_t i = 0; rc == 0 && i < n_fds; i++)
         rc = posix_spawn_file_actions_adddup2(actions, 200 + (int)i, 3 + (int)i);
     for (size_t i = 0; rc == 0 && i < n_fds; i++)
         rc = posix_spawn_file_actions_addclose(actions, 200 + (int)i);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
     if (rc == 0)
         rc = posix_spawnattr_setsigmask(attr, &none);
     if (rc == 0)
@@ -152,7 +154,7 @@ int joblot__os_pidfd(int pid)
     if (injected != 0)
         return -injected;
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    return fd < 0 ? -errno : fd;
+    return fd < 0 ? -errno : joblot__os_above_standard(fd);
 }
 
 int joblot__os_kill(int pid, int sig)

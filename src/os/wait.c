@@ -24,7 +24,7 @@ int joblot__os_event(void)
     if (injected != 0)
         return -injected;
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
+    return fd < 0 ? -errno : joblot__os_above_standard(fd);
 }
 
 int joblot__os_event_ring(int fd)
@@ -78,7 +78,17 @@ int joblot__os_socketpair(int out[2])
     int injected = joblot__os_injected();
     if (injected != 0)
         return -injected;
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out) == 0 ? 0 : -errno;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, out) != 0)
+        return -errno;
+    int a = joblot__os_above_standard(out[0]), b = joblot__os_above_standard(out[1]);
+    if (a < 0 || b < 0) {
+        (void)joblot__os_close(a);
+        (void)joblot__os_close(b);
+        return a < 0 ? a : b;
+    }
+    out[0] = a;
+    out[1] = b;
+    return 0;
 }
 
 int joblot__os_set_blocking(int fd, bool blocking)
@@ -131,10 +141,11 @@ static size_t take_fds(struct msghdr *msg, int *fds)
         for (size_t i = 0; i < count; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(head) + i * sizeof(int), sizeof fd);
-            if (n < JOBLOT__MAX_FDS)
+            fd = joblot__os_above_standard(fd);
+            if (n < JOBLOT__MAX_FDS && fd >= 0)
                 fds[n++] = fd;
             else
-                (void)close(fd);
+                (void)joblot__os_close(fd);
         }
     }
     return n;
