@@ -56,7 +56,7 @@ VIEWS = {
     "stepped backwards": lambda m: m[::-2, ::3],
     "slice": lambda m: m[2:5, 1:],
     "one row": lambda m: m[3],
-    "column": lambda m: m[:, 2],
+    "column": lambda m: m.reshape(-1, m.shape[0])[:, 2],
     "reversed transposed": lambda m: m[::-1].T[1:],
     "new axes": lambda m: m[None, :, None, :],
     "view of a view": lambda m: m[1:][::-1][:, 1:][1:],
@@ -71,6 +71,7 @@ VIEWS = {
 }
 SMALL_VIEWS = {
     "0-d": lambda m: m[1:2, 1:2].reshape(()),
+    "short column": lambda m: m[:, 2],
     "empty": lambda m: m[3:3],
     "empty columns": lambda m: m[::-1, 4:4],
     "fancy": lambda m: m[[0, 2, 4]],

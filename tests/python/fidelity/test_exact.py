@@ -5,6 +5,7 @@ import pytest
 
 from .exact import Rules, assert_same, describe, differences
 
+ALIGNED = np.dtype("i4,f8", align=True)
 BASE = np.arange(12, dtype=">f8").reshape(3, 4)
 
 
@@ -64,7 +65,7 @@ DIFFERENT = {
     "hard mask": (hard_masked(True), hard_masked(False)),
     "writability": (BASE.copy(), read_only(BASE)),
     "field offset": (records(4), records(8)),
-    "alignment": (np.dtype("i4,f8", align=True), np.dtype({"names": ["f0", "f1"], "formats": ["i4", "f8"], "offsets": [0, 8]})),
+    "alignment": (ALIGNED, np.dtype({"names": ["f0", "f1"], "formats": ["i4", "f8"], "offsets": [0, 8]})),
     "title": (np.dtype([(("t", "a"), "i4")]), np.dtype([("a", "i4")])),
     "metadata": (np.dtype("i4", metadata={"a": 1}), np.dtype("i4")),
     "record class": (np.dtype([("a", "i4")]), np.dtype((np.record, [("a", "i4")]))),

@@ -18,6 +18,13 @@ CASES = load_all()
 ROWS = [(name, size) for name, case in CASES.items() for size in case.sizes]
 DIRECTIONS = [("loky", way) for way in ("seen", "closure", "echo", "made")]
 DIRECTIONS += [(backend, way) for backend in BACKENDS[1:] for way in ("seen", "echo")]
+# Without processes nothing is transported, so that the size makes no difference.
+TABLE = [
+    pytest.param(backend, way, row, id=f"{backend}-{way}-{row[0]}-{row[1]}")
+    for backend, way in DIRECTIONS
+    for row in ROWS
+    if backend == "loky" or row[1] == "small"
+]
 
 outcomes = {}
 
@@ -56,8 +63,9 @@ def run_each(backend, way, rows, folder):
 def outcome(backend, way, row, folder):
     """The outcome of one row; its whole batch runs when the first of its rows is asked for."""
     if (backend, way, row) not in outcomes:
-        start = ROWS.index(row) // BATCH * BATCH
-        rows = ROWS[start : start + BATCH]
+        of_size = [r for r in ROWS if backend == "loky" or r[1] == row[1]]
+        start = of_size.index(row) // BATCH * BATCH
+        rows = of_size[start : start + BATCH]
         try:
             pairs = run(backend, way, rows, folder)
         except Exception:
@@ -71,8 +79,7 @@ def folder(tmp_path_factory):
     return str(tmp_path_factory.mktemp("files"))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
-@pytest.mark.parametrize("backend, way", DIRECTIONS)
+@pytest.mark.parametrize("backend, way, row", TABLE)
 def test_arrives_exactly(backend, way, row, folder):
     expected, (kind, got) = outcome(backend, way, row, folder)
     assert kind == "value", got
