@@ -6,6 +6,8 @@ R = TypeVar("R")
 
 version: str
 
+# What the modules of joblot use of the engine is described in python/_core.
+def __getattr__(name: str) -> Any: ...
 def cpu_count() -> int: ...
 
 class delayed(Generic[P, R]):
