@@ -184,7 +184,7 @@ def _value(node: ast.expr) -> int | float:
     return value if isinstance(value, int) else float(value)
 
 
-def bad_task(task: Any, index: int | None = None) -> TypeError:
+def no_task_error(task: Any, index: int | None = None) -> TypeError:
     """Return the error for something in the input that is not a (callable, args, kwargs) triple."""
     where = "A task" if index is None else f"Task {index}"
     if isinstance(task, tuple) and len(task) == 3 and not callable(task[0]):

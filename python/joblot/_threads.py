@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from . import config
-from ._arguments import bad_task, is_task
+from ._arguments import no_task_error, is_task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ThreadCall:
                 results[index] = function(*args, **kwargs)
             except BaseException as error:
                 with changed:
-                    self._fail(error if is_task(task) else bad_task(task, index))
+                    self._fail(error if is_task(task) else no_task_error(task, index))
                 break
             task = function = args = kwargs = None  # not kept while the input is drawn from
             with changed:

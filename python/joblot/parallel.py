@@ -237,7 +237,7 @@ class Parallel:
         except (TypeError, ValueError) as error:
             self._aborting = True
             if started and not _arguments.is_task(task):
-                raise _arguments.bad_task(task, len(results)) from error
+                raise _arguments.no_task_error(task, len(results)) from error
             raise
         except BaseException:
             self._aborting = True
@@ -251,7 +251,7 @@ class Parallel:
     def _run_loop_reporting(self, iterable: Iterable[Any], results: list[Any]) -> None:
         for task in iterable:
             if not _arguments.is_task(task):
-                raise _arguments.bad_task(task, len(results))
+                raise _arguments.no_task_error(task, len(results))
             function, args, kwargs = task
             self.n_dispatched_batches += 1
             self.n_dispatched_tasks += 1
