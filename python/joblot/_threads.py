@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from . import config
-from ._arguments import no_task_error, is_task
+from ._arguments import is_task, no_task_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
