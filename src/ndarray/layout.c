@@ -94,7 +94,7 @@ static uint64_t close_gaps(const struct joblot_array *array, struct joblot_array
 joblot_status joblot_array_compact(const struct joblot_array *array, struct joblot_array *layout, uint64_t *offset,
                                    uint64_t *size, int *kept, joblot_error *err)
 {
-    int64_t low, high;
+    int64_t low = 0, high = 0;
     joblot_status status = joblot_array_extent(array, &low, &high, err);
     if (status != JOBLOT_OK)
         return status;

@@ -33,6 +33,14 @@ static int no_leak(void **state)
     return 0;
 }
 
+static void *get(size_t size)
+{
+    void *p = malloc(size > 0 ? size : 1);
+    if (p == NULL)
+        abort();
+    return p;
+}
+
 static joblot_dtype *parse(const char *text)
 {
     joblot_dtype *d = NULL;
@@ -45,8 +53,7 @@ static joblot_dtype *parse(const char *text)
 /* The text as a block of its own size, so that reading past its end is found. */
 static joblot_status parse_exactly(const void *text, size_t size, joblot_dtype **d, joblot_error *err)
 {
-    char *copy = malloc(size ? size : 1);
-    assert_non_null(copy);
+    char *copy = get(size);
     if (size > 0)
         memcpy(copy, text, size);
     joblot_status status = joblot_dtype_parse(copy, size, d, err);
@@ -59,8 +66,7 @@ static char *print(const joblot_dtype *d)
 {
     size_t needed = 0;
     assert_int_equal(joblot_dtype_format(d, NULL, 0, &needed, NULL), JOBLOT_LIMIT);
-    char *text = malloc(needed);
-    assert_non_null(text);
+    char *text = get(needed);
     assert_int_equal(joblot_dtype_format(d, text, needed, &needed, NULL), JOBLOT_OK);
     assert_int_equal(strlen(text) + 1, needed);
     return text;
@@ -323,8 +329,7 @@ static void sizes_that_overflow(void **state)
 /* `open` n times, `middle`, `close` n times. */
 static char *nest(const char *open, const char *middle, const char *close, int n)
 {
-    char *text = malloc((size_t)n * (strlen(open) + strlen(close)) + strlen(middle) + 1), *at = text;
-    assert_non_null(text);
+    char *text = get((size_t)n * (strlen(open) + strlen(close)) + strlen(middle) + 1), *at = text;
     for (int i = 0; i < n; i++)
         at = (char *)memcpy(at, open, strlen(open)) + strlen(open);
     at = (char *)memcpy(at, middle, strlen(middle)) + strlen(middle);
@@ -358,11 +363,11 @@ static void depth_has_a_limit(void **state)
 /* n fields with names of their own, or all with the same. */
 static char *many_fields(int n, const char *name)
 {
-    char *text = malloc((size_t)n * 16 + 3), *at = text;
-    assert_non_null(text);
+    char *text = get((size_t)n * 16 + 3), *at = text;
     *at++ = '[';
     for (int i = 0; i < n; i++)
-        at += name != NULL ? sprintf(at, "('%s','V'),", name) : sprintf(at, "('%x','V'),", i * 40503 % 65536);
+        at += name != NULL ? snprintf(at, 17, "('%s','V'),", name)
+                           : snprintf(at, 17, "('%x','V'),", (unsigned)i * 40503 % 65536);
     strcpy(at, "]");
     return text;
 }
@@ -403,8 +408,7 @@ static void bytes_have_a_limit(void **state)
 {
     (void)state;
     size_t size = JOBLOT_DESCR_MAX_BYTES + 1;
-    char *text = malloc(size);
-    assert_non_null(text);
+    char *text = get(size);
     memset(text, ' ', size);
     memcpy(text, "i4", 2);
     check_refused(text, size, JOBLOT_LIMIT, "bytes");
