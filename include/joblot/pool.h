@@ -203,6 +203,11 @@ struct joblot_call_options {
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_open(joblot_pool *pool, const struct joblot_call_options *options,
                                                           joblot_call **out, joblot_error *err);
 
+/* joblot_call_preload - as the option of that name, for a caller that knows it only from its first tasks: what is said
+ * before the first joblot_call_next counts.  Returns JOBLOT_OK, or INVALID (too long) | NOMEM. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_preload(joblot_call *call, const void *preload, size_t size,
+                                                             joblot_error *err);
+
 /* joblot_call_note - bytes that every worker of the call gets before the next task submitted after them.
  *   key  not 0 with `keep`: a worker that got a note with this very key last among the kept ones does not get it again,
  *        in later calls neither (settings).  The note function sees the key's low 32 bits as kind.

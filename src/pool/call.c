@@ -17,19 +17,33 @@ joblot_status joblot_call_open(joblot_pool *pool, const struct joblot_call_optio
     if (options->n_workers == 0 || options->n_workers > (JOBLOT__POLL_MAX - 2) / 3)
         return joblot__fail(err, JOBLOT_INVALID, 0, "%zu workers: from 1 to %d are possible", options->n_workers,
                             (JOBLOT__POLL_MAX - 2) / 3);
-    if (options->preload_size > JOBLOT__PRELOAD_MAX)
-        return joblot__fail(err, JOBLOT_INVALID, 0, "preload has %zu bytes: at most %d are possible",
-                            options->preload_size, JOBLOT__PRELOAD_MAX);
-    joblot_call *call = joblot__calloc(1, sizeof *call + options->preload_size);
+    joblot_call *call = joblot__calloc(1, sizeof *call);
     if (call == NULL)
         return joblot__fail_nomem(err, sizeof *call, "a call");
     call->pool = pool;
     call->options = *options;
     call->average_ns = -1;
-    call->preload = (unsigned char *)(call + 1);
-    if (options->preload_size > 0)
-        memcpy(call->preload, options->preload, options->preload_size);
-    *out = call;
+    joblot_status status = joblot_call_preload(call, options->preload, options->preload_size, err);
+    if (status != JOBLOT_OK)
+        joblot_call_close(call);
+    else
+        *out = call;
+    return status;
+}
+
+joblot_status joblot_call_preload(joblot_call *call, const void *preload, size_t size, joblot_error *err)
+{
+    if (size > JOBLOT__PRELOAD_MAX)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "preload has %zu bytes: at most %d are possible", size,
+                            JOBLOT__PRELOAD_MAX);
+    unsigned char *copy = joblot__malloc(size);
+    if (copy == NULL)
+        return joblot__fail_nomem(err, size, "what workers share");
+    if (size > 0)
+        memcpy(copy, preload, size);
+    joblot__free(call->preload);
+    call->preload = copy;
+    call->options.preload_size = size;
     return JOBLOT_OK;
 }
 
@@ -98,25 +112,49 @@ static void take_internal(joblot_call *call, struct joblot__peer *peer, uint32_t
     else if ((type == JOBLOT__KEPT || type == JOBLOT__RELEASED) && size >= 4)
         joblot__peer_set_kept(peer, joblot__load_le32(record), type == JOBLOT__KEPT);
     joblot__ring_consume(&peer->up);
+    joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);
     if (type == JOBLOT__RELEASED)
         joblot__peer_forget(peer, false);
+}
+
+void joblot__call_condemn(joblot_call *call, struct joblot__peer *peer)
+{
+    peer->garbled = true;
+    joblot__lock_take(&call->pool->lock);
+    joblot__pool_condemn(call->pool, peer);
+    joblot__lock_give(&call->pool->lock);
 }
 
 const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *peer, uint32_t *type, size_t *size)
 {
     for (;;) {
         bool broken;
+        if (peer->garbled)
+            return NULL;
         const unsigned char *record = joblot__ring_peek(&peer->up, type, size, &broken);
-        if (broken && !peer->condemned) { /* something in the worker has written over the ring: it cannot go on */
-            joblot__lock_take(&call->pool->lock);
-            joblot__pool_condemn(call->pool, peer);
-            joblot__lock_give(&call->pool->lock);
-        }
+        if (broken)
+            joblot__call_condemn(call, peer);
         if (record == NULL || *type == JOBLOT__COPIED)
             return record;
         if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER)
             return record;
         take_internal(call, peer, *type, record, *size);
+    }
+}
+
+/* The server's word on a worker may come after the worker's first answer. */
+void joblot__call_meet(joblot_call *call, struct joblot__peer *peer)
+{
+    joblot_pool *pool = call->pool;
+    while (!peer->met) {
+        joblot__lock_take(&pool->lock);
+        joblot__pool_listen(pool);
+        peer->met = peer->state != JOBLOT__STARTING;
+        struct joblot__poll set[3] = {
+            {.fd = pool->server_socket}, {.fd = pool->server_pidfd}, {.fd = peer->own_bell}};
+        joblot__lock_give(&pool->lock);
+        if (!peer->met && joblot__os_poll(set, 3, -1) > 0 && set[2].ready) /* rung where another call read the word */
+            (void)joblot__os_event_clear(peer->own_bell);
     }
 }
 
@@ -134,7 +172,11 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
             /* Stay with one worker while it has answers: its ring is warm, and the order is as good as another. */
             call->next_peer = i;
             *status = joblot__event_fill(call, peer, record, size, event, err);
-            return true;
+            if (*status != JOBLOT_FORMAT)
+                return true;
+            joblot__call_condemn(call, peer); /* costs it the attempt, as any other death */
+            *status = JOBLOT_OK;
+            continue;
         }
         if (record != NULL)
             joblot__ring_consume(&peer->up); /* a COPIED that came too late */
@@ -319,12 +361,11 @@ static void cancel(joblot_call *call)
 static void release_peer(joblot_call *call, struct joblot__peer *peer)
 {
     joblot_pool *pool = call->pool;
-    size_t before = peer->n_told;
-    bool usable = !peer->gone && peer->in_flight.count == 0;
+    bool usable = !peer->gone && !peer->garbled && peer->in_flight.count == 0;
     if (usable) {
         joblot__shared32_store(&peer->channel->cancel, 0, memory_order_release);
         joblot__peer_forget(peer, true);
-        if (peer->n_told < before) /* it still has them mapped or open: memory that nobody can use */
+        if (joblot__ring_used(&peer->down) > 0) /* segments to forget: memory that nobody can use */
             joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
     }
     peer->leased = false;
@@ -346,6 +387,9 @@ void joblot_call_close(joblot_call *call)
     joblot__lock_take(&call->pool->lock);
     for (size_t i = 0; i < call->n_peers; i++)
         release_peer(call, call->peers[i]);
+    for (struct joblot__peer *peer = call->pool->peers; peer != NULL; peer = peer->next)
+        if (peer->leased) /* another call's, which may have more workers now */
+            (void)joblot__os_event_ring(peer->own_bell);
     joblot__lock_give(&call->pool->lock);
     for (size_t i = 0; i < call->n_notes; i++)
         joblot__task_free(call->notes[i].task);
@@ -353,6 +397,7 @@ void joblot_call_close(joblot_call *call)
     joblot_segment_release(call->copied);
     joblot__buffer_clear(&call->parts);
     joblot__buffer_clear(&call->sizes);
+    joblot__free(call->preload);
     joblot__free(call->notes);
     joblot__free(call->peers);
     joblot__free(call->set);

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 /* Workers that may be on their way at a time: each has four descriptors in flight on the server's socket. */
-enum { MAX_ASKED = 16, MAX_BATCH = 4096, MAX_AHEAD = 64 };
+enum { MAX_ASKED = 16, MAX_BATCH = 4096, MAX_AHEAD = 64, MAX_TOLD = 200 };
 static const double AIM_NS = 2e6;   /* a batch that the engine sizes itself takes about this */
 static const double AHEAD_NS = 1e5; /* of tasks quicker than this a worker gets the next before it is done */
 
@@ -75,7 +75,7 @@ static joblot_status lease_one(joblot_call *call, bool *got, joblot_error *err)
     *got = false;
     struct joblot__peer *peer = find_idle(pool);
     if (peer == NULL) {
-        if (pool->n_asked >= MAX_ASKED)
+        if (pool->n_asked >= MAX_ASKED && call->n_peers > 0) /* with none, it would have nothing to wait for */
             return JOBLOT_OK;
         joblot_status status = start_worker(call, &peer, err);
         /* Short of something for one more is no reason to fail while there are workers to go on with. */
@@ -133,36 +133,56 @@ static size_t batch_now(const joblot_call *call)
     return batch > least ? batch : least;
 }
 
-static bool send_notes(joblot_call *call, struct joblot__peer *peer)
+/* *all: every note of the call is with the worker. */
+static joblot_status send_notes(joblot_call *call, struct joblot__peer *peer, bool *all, joblot_error *err)
 {
+    *all = true;
     while (peer->notes_sent < call->n_notes) {
         struct joblot__note *note = &call->notes[peer->notes_sent];
         if (!(note->keep && note->key == peer->kept_key)) {
-            if (!joblot__peer_send(peer, note->task, JOBLOT__NOTE))
-                return false;
+            joblot_status status = joblot__peer_send(peer, note->task, JOBLOT__NOTE, all, err);
+            if (status != JOBLOT_OK || !*all)
+                return status;
             if (note->keep)
                 peer->kept_key = note->key;
         }
         peer->notes_sent++;
     }
-    return true;
+    return JOBLOT_OK;
 }
 
-/* Fills one worker up to `batch` tasks; the number handed over. */
-static size_t fill(joblot_call *call, struct joblot__peer *peer, size_t batch)
+/* May the worker be told of one task more?  It holds a descriptor for each segment until it forgets it. */
+static bool has_room(const struct joblot__peer *peer, const struct joblot__task *task, size_t batch)
 {
-    size_t sent = 0;
-    if (peer->gone || peer->in_flight.count >= batch)
-        return 0;
-    if (!send_notes(call, peer))
-        return 0;
-    while (peer->in_flight.count < batch && call->queued.first != NULL) {
-        if (!joblot__peer_send(peer, call->queued.first, JOBLOT__TASK))
-            break;
-        joblot__queue_push(&peer->in_flight, joblot__queue_pop(&call->queued));
-        sent++;
+    if (peer->in_flight.count >= batch)
+        return false;
+    return peer->in_flight.count == 0 || task->n_segments == 0 || peer->n_told + task->n_segments <= MAX_TOLD;
+}
+
+/* Fills one worker up to `batch` tasks. */
+static joblot_status fill(joblot_call *call, struct joblot__peer *peer, size_t batch, joblot_error *err)
+{
+    bool sent = false;
+    uint64_t before = peer->down.tail;
+    if (peer->gone || peer->garbled || peer->in_flight.count >= batch)
+        return JOBLOT_OK;
+    joblot_status status = send_notes(call, peer, &sent, err);
+    while (status == JOBLOT_OK && sent && call->queued.first != NULL && has_room(peer, call->queued.first, batch)) {
+        status = joblot__peer_send(peer, call->queued.first, JOBLOT__TASK, &sent, err);
+        if (status == JOBLOT_OK && sent)
+            joblot__queue_push(&peer->in_flight, joblot__queue_pop(&call->queued));
     }
-    return sent;
+    if (peer->down.tail != before)
+        joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+    return status;
+}
+
+static bool is_busy(const joblot_call *call)
+{
+    for (size_t i = 0; i < call->n_peers; i++)
+        if (call->peers[i]->in_flight.count > 0)
+            return true;
+    return false;
 }
 
 joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
@@ -179,8 +199,9 @@ joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
             struct joblot__peer *peer = call->peers[i];
             if (pass == 0 && peer->in_flight.count > 0)
                 continue;
-            if (fill(call, peer, batch) > 0)
-                joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+            status = fill(call, peer, batch, err);
+            if (status != JOBLOT_OK) /* what is short now may be there when a task has ended */
+                return is_busy(call) ? JOBLOT_OK : status;
         }
     }
     return JOBLOT_OK;

@@ -94,7 +94,7 @@ static joblot_status died(struct joblot_event *event, joblot_error *err)
 static bool is_dead(const struct joblot__peer *peer)
 {
     struct joblot__poll set = {.fd = peer->pidfd};
-    return joblot__os_poll(&set, 1, 0) > 0 && set.ready;
+    return peer->pidfd < 0 || (joblot__os_poll(&set, 1, 0) > 0 && set.ready);
 }
 
 static joblot_status read_memory(struct joblot_event *event, uint64_t address, void *out, uint64_t size,
@@ -107,6 +107,8 @@ static joblot_status read_memory(struct joblot_event *event, uint64_t address, v
         if (n <= 0) {
             if (is_dead(peer) || n == -ESRCH)
                 return died(event, err);
+            if (n == -EPERM || n == -ENOSYS) /* not any more: a task has changed its worker's user, for one */
+                return JOBLOT_UNSUPPORTED;
             return joblot__fail_os(err, n < 0 ? (int)-n : EFAULT, "reading an answer out of worker %d", peer->pid);
         }
         at += n;
@@ -132,7 +134,7 @@ static joblot_status ask_for_copy(joblot_call *call, struct joblot_event *event,
         int rc = joblot__os_send(peer->socket, &m, sizeof m, &fd, 1);
         if (rc == 0)
             return JOBLOT_OK;
-        if (is_dead(peer))
+        if (is_dead(peer) || rc == -EPIPE || rc == -ECONNRESET) /* its files are closed before its pidfd fires */
             return died(event, err);
         if (rc != -EAGAIN)
             return joblot__fail_os(err, -rc, "asking worker %d for its answer", peer->pid);
@@ -186,8 +188,11 @@ static joblot_status read_copy(joblot_call *call, struct joblot_event *event, si
         if (status == JOBLOT_OK)
             status = wait_for_copy(call, event, err);
     }
-    if (status != JOBLOT_OK)
+    if (status != JOBLOT_OK) { /* nothing is in it, and a later read must not take it for the answer */
+        joblot_segment_release(call->copied);
+        call->copied = NULL;
         return status;
+    }
     int rc = joblot__os_pread(joblot_segment_fd(call->copied), out, (size_t)event->sizes[part],
                               copied_offset(call, part));
     return rc < 0 ? joblot__fail_os(err, -rc, "reading an answer of %llu bytes", (unsigned long long)event->sizes[part])
@@ -196,8 +201,10 @@ static joblot_status read_copy(joblot_call *call, struct joblot_event *event, si
 
 joblot_status joblot_event_read(joblot_call *call, struct joblot_event *event, size_t part, void *out, joblot_error *err)
 {
-    if (event->kind != JOBLOT_EVENT_RESULT || part >= event->n_parts)
-        return joblot__fail(err, JOBLOT_INVALID, 0, "the event has no part %zu", part);
+    if (event->kind != JOBLOT_EVENT_RESULT || !call->event_open)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "there is no answer to read: the event is done, or is no result");
+    if (part >= event->n_parts)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "part %zu of an answer of %zu parts", part, event->n_parts);
     const struct joblot_arrived *arrived = &parts_of(call)[part];
     if (arrived->size == 0)
         return JOBLOT_OK;
@@ -207,8 +214,14 @@ joblot_status joblot_event_read(joblot_call *call, struct joblot_event *event, s
     }
     if ((flags_of(event) & FAILED) != 0)
         return died(event, err);
-    if (can_read(event->internal[0]))
-        return read_memory(event, arrived->offset, out, arrived->size, err);
+    struct joblot__peer *peer = event->internal[0];
+    joblot__call_meet(call, peer);
+    if (call->copied == NULL && can_read(peer)) {
+        joblot_status status = read_memory(event, arrived->offset, out, arrived->size, err);
+        if (status != JOBLOT_UNSUPPORTED)
+            return status;
+        peer->readable = 0;
+    }
     return read_copy(call, event, part, out, err);
 }
 
@@ -237,4 +250,6 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     call->pending--;
     if (peer->n_told > 0)
         joblot__peer_forget(peer, false);
+    if (peer->in_flight.count == 0 && call->queued.count == 0 && joblot__ring_used(&peer->down) > 0)
+        joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE); /* nothing else will, and it holds what it is to forget */
 }

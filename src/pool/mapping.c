@@ -5,6 +5,8 @@
 #include "../base/error.h"
 #include "../os/os.h"
 
+#include <errno.h>
+
 struct joblot_mapping {
     struct joblot__known *known;
     unsigned char *base; /* page-aligned */
@@ -13,32 +15,40 @@ struct joblot_mapping {
     uint64_t size, offset;
 };
 
-joblot_status joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd, joblot_error *err)
+joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err)
 {
-    struct joblot__known *known = joblot__calloc(1, sizeof *known);
-    if (known == NULL) {
-        (void)joblot__os_close(fd);
-        return joblot__fail_nomem(err, sizeof *known, "a segment");
-    }
+    if (w->spare == NULL)
+        w->spare = joblot__calloc(1, sizeof *w->spare);
+    return w->spare != NULL ? JOBLOT_OK : joblot__fail_nomem(err, sizeof *w->spare, "a segment");
+}
+
+void joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd)
+{
+    struct joblot__known *known = w->spare;
+    w->spare = NULL;
     known->id = id;
     known->fd = fd;
     known->parent_fd = parent_fd;
     known->size = size;
     known->next = w->known;
     w->known = known;
-    return JOBLOT_OK;
 }
 
-struct joblot__known *joblot__known_find(joblot_worker *w, uint32_t id, joblot_error *err)
+static struct joblot__known *look_up(joblot_worker *w, uint32_t id)
 {
-    for (;;) {
-        for (struct joblot__known *known = w->known; known != NULL; known = known->next)
-            if (known->id == id && !known->forgotten)
-                return known;
-        /* Its descriptor was sent before the record that names it: it is on the socket. */
-        if (joblot__worker_listen(w, true, err) != JOBLOT_OK)
-            return NULL;
-    }
+    struct joblot__known *known = w->known;
+    while (known != NULL && (known->id != id || known->forgotten))
+        known = known->next;
+    return known;
+}
+
+/* The segment; its descriptor was sent before the record that names it, so when it is not here it is on the socket. */
+static joblot_status find_known(joblot_worker *w, uint32_t id, struct joblot__known **out, joblot_error *err)
+{
+    joblot_status status = JOBLOT_OK;
+    while ((*out = look_up(w, id)) == NULL && status == JOBLOT_OK)
+        status = joblot__worker_listen(w, true, err);
+    return status;
 }
 
 static void drop(struct joblot__known **link)
@@ -51,6 +61,10 @@ static void drop(struct joblot__known **link)
 
 void joblot__known_forget(joblot_worker *w, uint32_t id)
 {
+    struct joblot__known *here;
+    /* No task looked at it, so it may be on the socket still: there it would never be given up. */
+    if (find_known(w, id, &here, NULL) != JOBLOT_OK)
+        return;
     for (struct joblot__known **link = &w->known; *link != NULL; link = &(*link)->next) {
         struct joblot__known *known = *link;
         if (known->id != id || known->forgotten)
@@ -86,21 +100,22 @@ void joblot__known_report(joblot_worker *w)
     }
 }
 
-void joblot__known_clear(joblot_worker *w)
-{
-    while (w->known != NULL)
-        drop(&w->known);
-}
-
 joblot_status joblot_worker_map(joblot_worker *worker, const struct joblot_arrived *part, enum joblot_map_mode mode,
                                 joblot_mapping **out, joblot_error *err)
 {
     static const int modes[] = {JOBLOT__MAP_READ, JOBLOT__MAP_WRITE, JOBLOT__MAP_PRIVATE};
     if (part->segment == 0)
         return joblot__fail(err, JOBLOT_INVALID, 0, "a part that came in the message is in no segment");
-    struct joblot__known *known = joblot__known_find(worker, part->segment, err);
-    if (known == NULL)
-        return JOBLOT_OS;
+    if ((unsigned)mode > JOBLOT_MAP_PRIVATE)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "there is no mode %d to map a segment in", (int)mode);
+    struct joblot__known *known;
+    joblot_status status = find_known(worker, part->segment, &known, err);
+    if (status != JOBLOT_OK)
+        return status;
+    if (known->fd < 0)
+        return joblot__fail(err, JOBLOT_OS, EMFILE,
+                            "a segment could not be received: this worker has too many open files (raise ulimit -n, or "
+                            "keep fewer arrays at a time)");
     if (part->size == 0 || part->offset > known->size || part->size > known->size - part->offset)
         return joblot__fail(err, JOBLOT_FORMAT, 0, "%llu bytes at %llu lie outside a segment of %llu bytes",
                             (unsigned long long)part->size, (unsigned long long)part->offset,

@@ -4,6 +4,8 @@
 #include "../base/alloc.h"
 #include "../base/error.h"
 
+#include <errno.h>
+
 static joblot_status open_channel(struct joblot__peer *peer, int *fd, joblot_error *err)
 {
     size_t size = joblot__channel_size(peer->ring_size);
@@ -112,7 +114,7 @@ static struct joblot__told *find_told(struct joblot__peer *peer, uint32_t id)
     return NULL;
 }
 
-static bool send_segment(struct joblot__peer *peer, const joblot_segment *segment)
+static joblot_status send_segment(struct joblot__peer *peer, const joblot_segment *segment, bool *sent, joblot_error *err)
 {
     struct joblot__socket_message m;
     int fd = joblot_segment_fd(segment);
@@ -122,43 +124,64 @@ static bool send_segment(struct joblot__peer *peer, const joblot_segment *segmen
     joblot__store_le64(m.size, joblot_segment_size(segment));
     joblot__store_le32(m.parent_fd, (uint32_t)fd);
     int rc = joblot__os_send(peer->socket, &m, sizeof m, &fd, 1);
-    peer->socket_full = rc < 0; /* full, or the worker is gone, which its pidfd tells */
-    return rc == 0;
+    *sent = rc == 0;
+    peer->socket_full = rc == -EAGAIN;
+    if (rc == 0 || rc == -EAGAIN || rc == -EPIPE || rc == -ECONNRESET) /* the worker is gone: its pidfd tells */
+        return JOBLOT_OK;
+    return joblot__fail_os(err, -rc, "passing a segment to worker %d", peer->pid);
 }
 
-bool joblot__peer_tell(struct joblot__peer *peer, joblot_segment *segment)
+/* A larger array, made beside the old one: a fork at any instant finds one that is whole. */
+static joblot_status grow_told(struct joblot__peer *peer, joblot_error *err)
 {
-    if (find_told(peer, joblot_segment_id(segment)) != NULL)
-        return true;
-    if (peer->n_told == peer->told_capacity) {
-        size_t capacity = peer->told_capacity ? 2 * peer->told_capacity : 8;
-        struct joblot__told *told = joblot__realloc(peer->told, capacity * sizeof *told);
-        if (told == NULL)
-            return false;
-        peer->told = told;
-        peer->told_capacity = capacity;
+    size_t capacity = peer->told_capacity ? 2 * peer->told_capacity : 8;
+    struct joblot__told *old = peer->told, *told = joblot__malloc(capacity * sizeof *told);
+    if (told == NULL)
+        return joblot__fail_nomem(err, capacity * sizeof *told, "the segments of a worker");
+    if (peer->n_told > 0)
+        memcpy(told, old, peer->n_told * sizeof *told);
+    peer->told = told;
+    peer->told_capacity = capacity;
+    joblot__free(old);
+    return JOBLOT_OK;
+}
+
+/* Tells the worker of a segment, unless it knows. */
+static joblot_status tell(struct joblot__peer *peer, joblot_segment *segment, bool *told, joblot_error *err)
+{
+    joblot_status status = JOBLOT_OK;
+    *told = find_told(peer, joblot_segment_id(segment)) != NULL;
+    if (*told)
+        return status;
+    if (peer->n_told == peer->told_capacity)
+        status = grow_told(peer, err);
+    if (status == JOBLOT_OK)
+        status = send_segment(peer, segment, told, err);
+    if (*told)
+        peer->told[peer->n_told++] = (struct joblot__told){.segment = joblot_segment_lend(segment)};
+    return status;
+}
+
+joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type, bool *sent,
+                                joblot_error *err)
+{
+    *sent = true;
+    for (size_t i = 0; i < task->n_segments && *sent; i++) {
+        joblot_status status = tell(peer, task->segments[i], sent, err);
+        if (status != JOBLOT_OK)
+            return status;
     }
-    if (!send_segment(peer, segment))
-        return false;
-    peer->told[peer->n_told++] = (struct joblot__told){.segment = joblot_segment_lend(segment)};
-    return true;
-}
-
-bool joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type)
-{
-    for (size_t i = 0; i < task->n_segments; i++)
-        if (!joblot__peer_tell(peer, task->segments[i]))
-            return false;
-    unsigned char *at = joblot__ring_reserve(&peer->down, type, task->size);
+    unsigned char *at = *sent ? joblot__ring_reserve(&peer->down, type, task->size) : NULL;
+    *sent = at != NULL;
     if (at == NULL)
-        return false;
+        return JOBLOT_OK;
     memcpy(at, task->record, task->size);
     if (type == JOBLOT__TASK) {
         task->sequence = ++peer->last_sequence;
         joblot__store_le64(at, task->sequence);
     }
     joblot__ring_commit(&peer->down);
-    return true;
+    return JOBLOT_OK;
 }
 
 void joblot__peer_forget(struct joblot__peer *peer, bool all)

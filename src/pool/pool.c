@@ -237,9 +237,20 @@ static void bury_server(joblot_pool *pool)
     pool->n_asked = 0;
 }
 
+/* A worker that cannot be watched: without its socket it leaves. */
+static void give_up_worker(joblot_pool *pool, uint32_t id)
+{
+    struct joblot__peer *peer = find_peer(pool, id);
+    if (peer == NULL || peer->state != JOBLOT__STARTING)
+        return;
+    (void)joblot__os_close(peer->socket);
+    peer->socket = -1;
+    mark_dead(pool, peer);
+}
+
 void joblot__pool_listen(joblot_pool *pool)
 {
-    struct joblot__server_message m;
+    struct joblot__server_message m = {{0}, {0}, {0}, {0}};
     int fds[JOBLOT__MAX_FDS];
     size_t n_fds;
     if (pool->server_socket < 0)
@@ -254,6 +265,12 @@ void joblot__pool_listen(joblot_pool *pool)
         }
         for (size_t i = 0; i < n_fds; i++)
             (void)joblot__os_close(fds[i]);
+        if (rc == -EMFILE && joblot__load_le32(m.type) == JOBLOT__SPAWNED) { /* its pidfd could not be received */
+            give_up_worker(pool, joblot__load_le32(m.worker));
+            continue;
+        }
+        if (rc == 0) /* it has nothing more to say, and its workers are gone */
+            (void)joblot__os_pidfd_kill(pool->server_pidfd, SIGKILL_NUMBER);
         break;
     }
     if (dead.ready)

@@ -53,6 +53,8 @@ struct joblot__peer {
     size_t notes_sent;
     uint64_t kept_key;
     bool socket_full, hello, gone; /* gone: its pidfd has fired */
+    bool met;     /* its pid and pidfd are known to its call's thread */
+    bool garbled; /* it wrote what cannot be read: nothing more is read, and it is condemned */
     uint64_t cookie_address;
     unsigned char cookie[16];
     int readable; /* its memory: -1 not tried, 0 no, 1 yes */
@@ -102,10 +104,10 @@ struct joblot_call {
 joblot_status joblot__peer_new(joblot_pool *pool, struct joblot__peer **out, int worker_fds[4], joblot_error *err);
 void joblot__peer_free(struct joblot__peer *peer);
 void joblot__peer_wake(struct joblot__peer *peer, uint32_t least_reason);
-/* Tells the worker of a segment, unless it knows; false when its socket is full now. */
-bool joblot__peer_tell(struct joblot__peer *peer, joblot_segment *segment);
-/* Writes a task or note into its ring, its segments told; false when there is no room now. */
-bool joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type);
+/* Writes a task or note into its ring, its segments told.  *sent is false when there is no room now, in the ring or on
+ * the socket: the worker will make some.  An error means that memory or descriptors are short. */
+joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type, bool *sent,
+                                joblot_error *err);
 /* Makes the worker forget segments that nobody else borrows; with `all` those that it does not keep. */
 void joblot__peer_forget(struct joblot__peer *peer, bool all);
 void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept);

@@ -240,8 +240,10 @@ static joblot_status fill_set(struct server *s, bool want_write, joblot_error *e
 static void kill_all(struct server *s)
 {
     for (struct child *c = s->children; c != NULL; c = c->next)
-        if (!c->reaped && c->pid > 0)
+        if (!c->reaped && c->pid > 0) {
             (void)joblot__os_kill_group(c->pid, SIGKILL_NUMBER);
+            (void)joblot__os_kill(c->pid, SIGKILL_NUMBER); /* it may have gone to another group */
+        }
     for (struct child *c = s->children; c != NULL; c = c->next)
         if (!c->reaped && c->pid > 0 && joblot__os_reap(c->pid, &c->how) == 0)
             c->reaped = c->died = true;

@@ -67,8 +67,14 @@ joblot_status joblot__task_new(uint32_t kind, const struct joblot_part *parts, s
     joblot_status status = joblot__body_size(parts, n_parts, &body, err);
     if (status != JOBLOT_OK)
         return status;
-    for (size_t i = 0; i < n_parts; i++)
+    for (size_t i = 0; i < n_parts; i++) {
+        uint64_t whole = parts[i].segment != NULL ? joblot_segment_size(parts[i].segment) : 0;
+        if (parts[i].segment != NULL && (parts[i].offset > whole || parts[i].size > whole - parts[i].offset))
+            return joblot__fail(err, JOBLOT_INVALID, 0, "part %zu: %llu bytes at %llu lie outside a segment of %llu bytes",
+                                i, (unsigned long long)parts[i].size, (unsigned long long)parts[i].offset,
+                                (unsigned long long)whole);
         n_segments += parts[i].segment != NULL;
+    }
     bool far = body > ring_size / 4;
     struct joblot__task *task = allocate(JOBLOT__TASK_HEADER + (far ? JOBLOT__FAR_SIZE : body), n_segments, err);
     if (task == NULL)

@@ -29,7 +29,7 @@ static bool has_record(joblot_worker *w)
 
 static bool has_room(joblot_worker *w)
 {
-    return joblot__ring_used(&w->up) < w->ring_size / 2;
+    return joblot__ring_used(&w->up) == 0 || w->ring_size - joblot__ring_used(&w->up) >= w->wanted;
 }
 
 void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot_worker *w))
@@ -38,12 +38,11 @@ void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot
     joblot__shared32_store(&w->channel->worker_sleeps, reason, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* our flag before our last look */
     if (!done(w)) {
-        struct joblot__poll set[2] = {{.fd = w->fds.bell}, {.fd = w->fds.socket}};
+        struct joblot__poll set[2] = {{.fd = w->fds.bell}, {.fd = w->deaf ? -1 : w->fds.socket}};
         int rc = joblot__os_poll(set, 2, -1);
         if (rc > 0 && set[0].ready)
             (void)joblot__os_event_clear(w->fds.bell);
-        if (rc > 0 && set[1].ready)
-            (void)joblot__worker_listen(w, false, NULL);
+        w->deaf = rc > 0 && set[1].ready && joblot__worker_listen(w, false, NULL) == JOBLOT_NOMEM;
     }
     joblot__shared32_store(&w->channel->worker_sleeps, JOBLOT__AWAKE, memory_order_relaxed);
 }
@@ -54,6 +53,7 @@ void *joblot__worker_reserve(joblot_worker *w, uint32_t type, size_t size)
         void *at = joblot__ring_reserve(&w->up, type, size);
         if (at != NULL || w->lost)
             return w->lost ? NULL : at;
+        w->wanted = 2 * (size + 2 * JOBLOT__RING_HEADER); /* a PAD before it is smaller than it is */
         joblot__ring_commit(&w->up); /* what was reserved before is complete, and the parent must make room */
         joblot__worker_sleep(w, JOBLOT__SLEEPS_FULL, has_room);
     }
@@ -63,10 +63,13 @@ void *joblot__worker_reserve(joblot_worker *w, uint32_t type, size_t size)
 
 joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *err)
 {
-    struct joblot__socket_message m;
+    struct joblot__socket_message m = {{0}, {0}, {0}, {0}, {0}, {0}};
     int fds[JOBLOT__MAX_FDS];
     size_t n_fds = 0;
     int rc;
+    joblot_status status = joblot__known_reserve(w, err);
+    if (status != JOBLOT_OK)
+        return status;
     for (;;) {
         rc = joblot__os_receive(w->fds.socket, &m, sizeof m, fds, &n_fds);
         if (rc != -EAGAIN || !wait)
@@ -76,6 +79,12 @@ joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *e
     }
     if (rc == -EAGAIN)
         return JOBLOT_OK;
+    if (rc == -EMFILE && joblot__load_le32(m.type) == JOBLOT__COPY_OUT) /* the message came, its descriptor did not */
+        return joblot__reply_copy_out(w, joblot__load_le64(m.sequence), -1);
+    if (rc == -EMFILE && joblot__load_le32(m.type) == JOBLOT__SEGMENT) {
+        joblot__known_add(w, joblot__load_le32(m.segment), joblot__load_le64(m.size), -1, -1);
+        return JOBLOT_OK;
+    }
     if (rc <= 0) {
         w->lost = true;
         return joblot__fail_os(err, rc < 0 ? -rc : EPIPE, "the parent's socket");
@@ -85,10 +94,12 @@ joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *e
             (void)joblot__os_close(fds[i]);
         return joblot__fail(err, JOBLOT_FORMAT, 0, "a message of %d bytes and %zu descriptors from the parent", rc, n_fds);
     }
-    if (joblot__load_le32(m.type) == JOBLOT__SEGMENT)
-        return joblot__known_add(w, joblot__load_le32(m.segment), joblot__load_le64(m.size), fds[0],
-                                 (int)joblot__load_le32(m.parent_fd), err);
-    joblot_status status = joblot__reply_copy_out(w, joblot__load_le64(m.sequence), fds[0]);
+    if (joblot__load_le32(m.type) == JOBLOT__SEGMENT) {
+        joblot__known_add(w, joblot__load_le32(m.segment), joblot__load_le64(m.size), fds[0],
+                          (int)joblot__load_le32(m.parent_fd));
+        return JOBLOT_OK;
+    }
+    status = joblot__reply_copy_out(w, joblot__load_le64(m.sequence), fds[0]);
     (void)joblot__os_close(fds[0]);
     return status;
 }

@@ -10,7 +10,7 @@
 /* A segment that the parent has told us of. */
 struct joblot__known {
     uint32_t id;
-    int fd;        /* ours; -1 once it was forgotten and is only mapped */
+    int fd;        /* ours; -1 once it was forgotten and is only mapped, or when it could not be received */
     int parent_fd; /* the number of the descriptor in the parent */
     uint64_t size;
     atomic_size_t mappings; /* released under another lock than ours (Python's), so atomic */
@@ -27,6 +27,9 @@ struct joblot_worker {
     size_t ring_size;
     struct joblot__ring down, up;
     struct joblot__known *known;
+    struct joblot__known *spare; /* for the next segment: made before its message is taken off the socket */
+    bool deaf;                   /* there was no memory for that: the next sleep leaves the socket alone */
+    size_t wanted;               /* room in the ring that an answer waits for */
     struct joblot__buffer parts; /* struct joblot_arrived of the running task */
     uint64_t sequence;           /* of the running task; 0: none */
     bool replied, leaving, lost; /* lost: the parent is gone */
@@ -45,11 +48,10 @@ void *joblot__worker_reserve(joblot_worker *w, uint32_t type, size_t size); /* w
 void joblot__worker_ring(joblot_worker *w, bool must);
 
 /* mapping.c */
-struct joblot__known *joblot__known_find(joblot_worker *w, uint32_t id, joblot_error *err); /* waits for it to arrive */
-joblot_status joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd, joblot_error *err);
+joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err); /* before a message is received */
+void joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd); /* after it */
 void joblot__known_forget(joblot_worker *w, uint32_t id);
 void joblot__known_report(joblot_worker *w); /* KEPT and RELEASED records, reserved and not committed */
-void joblot__known_clear(joblot_worker *w);
 
 /* reply.c */
 joblot_status joblot__reply_status(joblot_worker *w, joblot_status status, const char *message);
