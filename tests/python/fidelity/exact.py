@@ -19,9 +19,10 @@ What counts, and what was decided where the design leaves a choice:
   ndarray. Results are never memmaps of the engine. A plain ndarray that lies in a mapped file
   (np.asarray of a memmap) may be either; so may a user's memmap in a result, and in an argument
   where its file does not hold what it shows (mode c, file gone).
-* Writability: whatever travels arrives writable, also when it was sent read-only (as with pickle:
-  a copy needs no protection). A user's own memmap keeps its mode. Arrays whose elements share
-  memory (broadcast, sliding windows) and subclasses that pickle themselves may be either.
+* Writability: whatever travels arrives writable, also when it was sent read-only (it is a copy, and
+  the design says so for arguments of every size). A user's own memmap keeps its mode. Arrays whose
+  elements share memory (broadcast, sliding windows) and subclasses that pickle themselves may be
+  either.
 * Identity: two references to one array, list, dict or instance inside one task stay one object.
 """
 
