@@ -1,0 +1,186 @@
+/* core.h - what the files of joblot._core share.  The only code of joblot that includes Python.h.
+ *
+ * ENCODING. A Python object becomes a message of parts:
+ *   0     a form byte and the pickle
+ *   1     the table of arrays (encode.c), when there are any
+ *   2     the bytes of small arrays
+ *   3...  large buffers, one part each
+ * Arrays are taken out of the pickle by `reducer_override` (arrays.c): what stands there is a call of
+ * joblot._core._array with a buffer that protocol 5 hands over out of band, which on the other side is a Handle: the
+ * array is made when the unpickler reaches it (decode.c), by then with its dtype known.
+ */
+#ifndef JOBLOT_CORE_H
+#define JOBLOT_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <joblot/joblot.h>
+#include <stdbool.h>
+
+/* ---- the module ---- */
+
+struct core_state {
+    PyTypeObject *delayed_type, *encoder_type, *handle_type, *memory_type, *pool_type;
+    PyObject *by_value;     /* exception: only cloudpickle can do this */
+    PyObject *array_function;
+    PyObject *errors[11];   /* -status: exception class, or NULL */
+    PyObject *dtypes;       /* spec -> numpy.dtype */
+    PyObject *loads;        /* _pickle.loads */
+    PyObject *numpy;        /* module, once there was an array */
+    PyObject *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */
+    PyObject *helpers;      /* joblot._transport, imported when first needed */
+};
+
+extern struct PyModuleDef joblot__core_module;
+struct core_state *core_state_of(PyObject *module);
+struct core_state *core_state_of_type(PyTypeObject *type);
+PyObject *core_helper(struct core_state *st, const char *name); /* joblot._transport.<name>, new reference */
+
+/* ---- errors.c ---- */
+
+int core_errors_init(PyObject *module, struct core_state *st);
+/* Raises what a status stands for; returns NULL. The exception has the attributes `code` and `errno`. */
+PyObject *core_raise(struct core_state *st, joblot_status status, const joblot_error *err);
+
+/* ---- types ---- */
+
+extern PyType_Spec joblot__delayed_spec, joblot__encoder_spec, joblot__handle_spec, joblot__memory_spec,
+    joblot__pool_spec;
+void joblot__delayed_finish(PyTypeObject *type);
+
+/* Bytes that NumPy and others see through the buffer protocol: on the heap, or a worker's mapping of a segment. */
+struct core_memory {
+    PyObject_HEAD
+    unsigned char *data;
+    Py_ssize_t size;
+    joblot_mapping *mapping; /* NULL: data is on the heap */
+    bool readonly;
+};
+struct core_memory *core_memory_new(struct core_state *st, Py_ssize_t size);
+struct core_memory *core_memory_map(struct core_state *st, joblot_worker *worker, const struct joblot_arrived *part,
+                                    enum joblot_map_mode mode, bool readonly);
+
+/* ---- arrays.c ---- */
+
+enum core_map_mode { CORE_MAP_COPY = 0, CORE_MAP_R, CORE_MAP_RPLUS, CORE_MAP_C, CORE_MAP_DEFAULT };
+enum core_class { CORE_NDARRAY = 0, CORE_MEMMAP, CORE_MATRIX, CORE_RECARRAY };
+
+/* An array's memory, as `__array_struct__` tells it; valid while `array` lives and is not reshaped in place. */
+struct core_view {
+    PyObject *keep; /* owned: what the pointers hang on */
+    struct joblot_array array;
+    bool writable;
+};
+int core_view_init(struct core_view *view, PyObject *array);
+void core_view_clear(struct core_view *view);
+/* Is NumPy there, and obj an ndarray?  Loads the names that arrays.c needs once NumPy is. */
+int core_is_array(struct core_state *st, PyObject *obj);
+/* A short name for a dtype that a name describes fully ('>i4'), or None; new reference. */
+PyObject *core_dtype_spec(struct core_state *st, PyObject *array);
+PyObject *core_dtype_of_spec(struct core_state *st, PyObject *spec); /* spec, or a dtype itself; new reference */
+
+/* ---- encode.c ---- */
+
+/* How one array or buffer travels. */
+struct core_entry {
+    PyObject *owner;     /* what keeps the bytes alive */
+    unsigned char *heap; /* compact copy, owned */
+    const void *data;    /* bytes to send */
+    uint64_t size;
+    unsigned char kind, cls, mode; /* core_entry_kind, core_class, core_map_mode */
+    bool shared, keep_owner;       /* goes into e->shares; identity is trusted while the owner lives */
+    struct joblot_array place;     /* SHARED: where the elements are, as found */
+    uint64_t offset;               /* SMALL: in part 2; else in the segment */
+    joblot_segment *segment;       /* borrowed */
+    size_t form, form_size;        /* in encoder.forms */
+};
+enum core_entry_kind { CORE_SMALL = 0, CORE_LARGE, CORE_RAW };
+
+struct core_bytes {
+    unsigned char *data;
+    size_t size, capacity;
+};
+int core_bytes_add(struct core_bytes *b, const void *data, size_t size); /* -1: MemoryError set */
+unsigned char *core_bytes_extend(struct core_bytes *b, size_t size);
+void core_bytes_clear(struct core_bytes *b);
+
+struct core_shares; /* arrays that went into segments in this call: shares.c */
+
+struct core_encoder {
+    PyObject_HEAD
+    struct core_state *st;
+    vectorcallfunc vectorcall;
+    bool is_result;       /* of a worker: no segments, no memmaps */
+    int64_t max_nbytes;   /* < 0: no limit */
+    int mode;             /* core_map_mode of large arguments */
+    bool by_value;        /* cloudpickle does the rest */
+    PyObject *fallback;   /* its reducer_override, bound */
+    PyObject *expected;   /* the PickleBuffer that is ours */
+    struct core_bytes stream, table, inline_bytes, forms;
+    struct core_entry *entries;
+    size_t n_entries, entries_capacity;
+    struct joblot_part *parts;
+    size_t n_parts, parts_capacity;
+    struct core_shares *shares;
+    struct joblot_segment_options where;
+};
+struct core_encoder *core_encoder_new(struct core_state *st);
+void core_encoder_reset(struct core_encoder *e);
+/* Pickles obj behind what is in e->stream, and fills e->parts. -1: an exception is set. */
+int core_encode(struct core_encoder *e, PyObject *obj);
+/* Does another process find this function or class under its name? */
+int core_is_by_reference(PyObject *obj);
+/* entries.c: takes an array, or a contiguous buffer, into the message; -1: an exception is set. */
+int core_add_array(struct core_encoder *e, PyObject *array, enum core_class cls);
+int core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t size);
+int core_finish_parts(struct core_encoder *e);
+void core_clear_entries(struct core_encoder *e);
+
+/* shares.c: one copy of an array for all tasks of a call that have it.  With `compare` the bytes must be the same as
+ * well as the place: the input is an iterator, which may write between two tasks. */
+struct core_shares *core_shares_new(bool compare);
+void core_shares_free(struct core_shares *shares);
+bool core_shares_compare(const struct core_shares *shares);
+/* Where this memory lies already, or NULL; `bytes` is what would be sent, or NULL to trust the place alone. */
+joblot_segment *core_shares_find(struct core_shares *shares, const struct joblot_array *place, const void *bytes,
+                                 uint64_t size, uint64_t *offset);
+/* owner: kept alive as long as the entry, or NULL. */
+int core_shares_add(struct core_shares *shares, const struct joblot_array *place, PyObject *owner,
+                    joblot_segment *segment, uint64_t offset, uint64_t size);
+/* What was found or added since the last call of this is used by task `number`. */
+int core_shares_task(struct core_shares *shares, uint64_t number);
+void core_shares_done(struct core_shares *shares, uint64_t number);
+
+/* ---- decode.c ---- */
+
+/* Where a message's parts are: with a worker (arrived parts), or in an event of the parent. */
+struct core_decoder {
+    struct core_state *st;
+    joblot_worker *worker;
+    const struct joblot_arrived *arrived;
+    joblot_call *call;
+    struct joblot_event *event;
+    size_t n_parts;
+    const unsigned char *table, *inline_bytes; /* parts 1 and 2 */
+    size_t table_size, inline_size;
+    PyObject *keep[3]; /* parts 0 to 2 where they had to be read */
+    joblot_status status; /* of a read that failed */
+};
+/* Part 0. The decoder's storage is the caller's; clear it. -1: an exception is set. */
+int core_decoder_init(struct core_decoder *d, const unsigned char **stream, size_t *size);
+PyObject *core_decode(struct core_decoder *d, const unsigned char *pickle, size_t size);
+void core_decoder_clear(struct core_decoder *d);
+PyObject *core_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs); /* joblot._core._array */
+
+
+/* ---- worker.c, pool.c ---- */
+
+/* First byte of part 0. */
+enum core_form { CORE_CALL = 'C', CORE_NAMED = 'N', CORE_RESULT = 'R', CORE_ERROR = 'E' };
+/* Kinds of note. */
+enum { CORE_NOTE_SETTINGS = 1, CORE_NOTE_FUNCTION = 2 };
+
+PyObject *core_serve(PyObject *module, PyObject *args);
+
+#endif

@@ -1,0 +1,413 @@
+/* decode.c - from a message back to an object: arrays are made when the unpickler reaches them. */
+#include "core.h"
+
+#include <string.h>
+
+/* What the unpickler gets for an array: which entry of which message.  `d` is NULL once the message is over. */
+struct handle {
+    PyObject_HEAD
+    struct core_decoder *d;
+    unsigned char cls, mode, kind;
+    uint32_t part;
+    uint64_t offset, size;
+    const unsigned char *form;
+    size_t form_size;
+};
+
+enum { ENTRY_SIZE = 32 };
+
+static uint64_t
+get_le(const unsigned char *at, int bytes)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < bytes; i++)
+        value |= (uint64_t)at[i] << (8 * i);
+    return value;
+}
+
+/* ---- parts ---- */
+
+static uint64_t
+part_size(const struct core_decoder *d, size_t i)
+{
+    return d->worker != NULL ? d->arrived[i].size : d->event->sizes[i];
+}
+
+/* Copies a part to memory of ours. */
+static int
+read_part(struct core_decoder *d, size_t i, void *out)
+{
+    joblot_error err;
+    joblot_status status = JOBLOT_OK;
+    if (d->worker != NULL && d->arrived[i].data != NULL) {
+        memcpy(out, d->arrived[i].data, (size_t)d->arrived[i].size);
+    } else if (d->worker != NULL) {
+        joblot_mapping *mapping;
+        status = joblot_worker_map(d->worker, &d->arrived[i], JOBLOT_MAP_READ, &mapping, &err);
+        if (status == JOBLOT_OK) {
+            memcpy(out, joblot_mapping_data(mapping), (size_t)d->arrived[i].size);
+            joblot_mapping_release(mapping);
+        }
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        status = joblot_event_read(d->call, d->event, i, out, &err);
+        Py_END_ALLOW_THREADS
+    }
+    if (status == JOBLOT_OK)
+        return 0;
+    d->status = status;
+    core_raise(d->st, status, &err);
+    return -1;
+}
+
+/* The bytes of one of the first three parts, where they lie or in memory that the decoder keeps. */
+static int
+find_part(struct core_decoder *d, size_t i, const unsigned char **data, size_t *size)
+{
+    *size = (size_t)part_size(d, i);
+    *data = d->worker != NULL ? d->arrived[i].data : joblot_event_data(d->call, d->event, i);
+    if (*data != NULL)
+        return 0;
+    struct core_memory *memory = core_memory_new(d->st, (Py_ssize_t)*size);
+    if (memory == NULL)
+        return -1;
+    d->keep[i] = (PyObject *)memory;
+    *data = memory->data;
+    return *size > 0 ? read_part(d, i, memory->data) : 0;
+}
+
+int
+core_decoder_init(struct core_decoder *d, const unsigned char **stream, size_t *size)
+{
+    d->table = d->inline_bytes = NULL;
+    d->table_size = d->inline_size = 0;
+    d->keep[0] = d->keep[1] = d->keep[2] = NULL;
+    d->status = JOBLOT_OK;
+    if (d->n_parts == 0) {
+        PyErr_SetString(PyExc_ValueError, "a message without parts");
+        return -1;
+    }
+    if (find_part(d, 0, stream, size) < 0)
+        return -1;
+    if (d->n_parts < 3)
+        return 0;
+    if (find_part(d, 1, &d->table, &d->table_size) < 0)
+        return -1;
+    return find_part(d, 2, &d->inline_bytes, &d->inline_size);
+}
+
+void
+core_decoder_clear(struct core_decoder *d)
+{
+    for (int i = 0; i < 3; i++)
+        Py_CLEAR(d->keep[i]);
+}
+
+/* ---- handles ---- */
+
+static PyObject *
+raw_buffer(struct core_decoder *d, uint32_t part)
+{
+    struct core_memory *memory;
+    if (d->worker != NULL && d->arrived[part].segment != 0)
+        return (PyObject *)core_memory_map(d->st, d->worker, &d->arrived[part], JOBLOT_MAP_PRIVATE, false);
+    memory = core_memory_new(d->st, (Py_ssize_t)part_size(d, part));
+    if (memory != NULL && memory->size > 0 && read_part(d, part, memory->data) < 0)
+        Py_CLEAR(memory);
+    return (PyObject *)memory;
+}
+
+static PyObject *
+small_raw_buffer(struct core_decoder *d, uint64_t offset, uint64_t size)
+{
+    struct core_memory *memory = core_memory_new(d->st, (Py_ssize_t)size);
+    if (memory != NULL)
+        memcpy(memory->data, d->inline_bytes + offset, (size_t)size);
+    return (PyObject *)memory;
+}
+
+static PyObject *
+make_handle(struct core_decoder *d, const unsigned char *at, uint64_t form_size)
+{
+    uint32_t part = (uint32_t)get_le(at + 4, 4);
+    uint64_t offset = get_le(at + 8, 8), size = get_le(at + 16, 8);
+    if (part >= d->n_parts || offset > part_size(d, part) || size > part_size(d, part) - offset) {
+        PyErr_SetString(PyExc_ValueError, "a message whose table of arrays does not fit its parts");
+        return NULL;
+    }
+    if (at[0] == 2) /* CORE_RAW */
+        return part == 2 ? small_raw_buffer(d, offset, size) : raw_buffer(d, part);
+    struct handle *handle = PyObject_New(struct handle, d->st->handle_type);
+    if (handle == NULL)
+        return NULL;
+    handle->d = d;
+    handle->kind = at[0];
+    handle->cls = at[1];
+    handle->mode = at[2];
+    handle->part = part;
+    handle->offset = offset;
+    handle->size = size;
+    handle->form = at + ENTRY_SIZE;
+    handle->form_size = (size_t)form_size;
+    return (PyObject *)handle;
+}
+
+static PyObject *
+make_handles(struct core_decoder *d)
+{
+    PyObject *list = PyList_New(0);
+    size_t at = 0;
+    while (list != NULL && at < d->table_size) {
+        const unsigned char *entry = d->table + at;
+        size_t left = d->table_size - at;
+        uint64_t form_size = left >= ENTRY_SIZE ? get_le(entry + 24, 8) : 0;
+        if (left < ENTRY_SIZE || form_size > left - ENTRY_SIZE) {
+            PyErr_SetString(PyExc_ValueError, "a message whose table of arrays is cut");
+            Py_CLEAR(list);
+            break;
+        }
+        PyObject *handle = make_handle(d, entry, form_size);
+        if (handle == NULL || PyList_Append(list, handle) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(handle);
+        at += ENTRY_SIZE + ((size_t)form_size + 7) / 8 * 8;
+    }
+    return list;
+}
+
+static void
+end_handles(struct core_state *st, PyObject *list)
+{
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        PyObject *item = PyList_GET_ITEM(list, i);
+        if (Py_IS_TYPE(item, st->handle_type))
+            ((struct handle *)item)->d = NULL;
+    }
+}
+
+PyObject *
+core_decode(struct core_decoder *d, const unsigned char *pickle, size_t size)
+{
+    struct core_state *st = d->st;
+    PyObject *result = NULL, *keywords = NULL, *view = NULL;
+    PyObject *handles = make_handles(d);
+    if (handles == NULL)
+        return NULL;
+    view = PyMemoryView_FromMemory((char *)(uintptr_t)pickle, (Py_ssize_t)size, PyBUF_READ);
+    PyObject *args = view ? PyTuple_Pack(1, view) : NULL;
+    if (args != NULL && PyList_GET_SIZE(handles) > 0) {
+        keywords = PyDict_New();
+        if (keywords == NULL || PyDict_SetItemString(keywords, "buffers", handles) < 0)
+            Py_CLEAR(args);
+    }
+    if (args != NULL)
+        result = PyObject_Call(st->loads, args, keywords);
+    end_handles(st, handles);
+    Py_XDECREF(args);
+    Py_XDECREF(view);
+    Py_XDECREF(keywords);
+    Py_DECREF(handles);
+    return result;
+}
+
+/* ---- arrays ---- */
+
+static PyObject *
+int_tuple(const int64_t *values, int n)
+{
+    PyObject *tuple = PyTuple_New(n);
+    for (int i = 0; tuple != NULL && i < n; i++) {
+        PyObject *value = PyLong_FromLongLong(values[i]);
+        if (value == NULL)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, value);
+    }
+    return tuple;
+}
+
+/* ndarray.__new__(cls, shape, dtype, buffer, offset, strides) */
+static PyObject *
+new_array(struct core_state *st, PyObject *cls, const struct joblot_array *a, PyObject *dtype, PyObject *buffer,
+          uint64_t offset)
+{
+    PyObject *shape = int_tuple(a->shape, a->ndim), *strides = int_tuple(a->strides, a->ndim), *array = NULL;
+    if (shape != NULL && strides != NULL)
+        array = PyObject_CallMethod(st->ndarray, "__new__", "OOOOKO", cls, shape, dtype, buffer,
+                                    (unsigned long long)offset, strides);
+    Py_XDECREF(shape);
+    Py_XDECREF(strides);
+    return array;
+}
+
+static bool
+is_contiguous(const struct joblot_array *a, bool fortran)
+{
+    int64_t step = (int64_t)a->itemsize;
+    for (int k = 0; k < a->ndim; k++) {
+        int i = fortran ? k : a->ndim - 1 - k;
+        if (a->shape[i] != 1 && a->strides[i] != step)
+            return false;
+        step *= a->shape[i];
+    }
+    return true;
+}
+
+static int
+fill_from_message(struct handle *h, void *out)
+{
+    if (h->size == 0)
+        return 0;
+    if (h->kind == CORE_SMALL) {
+        memcpy(out, h->d->inline_bytes + h->offset, (size_t)h->size);
+        return 0;
+    }
+    return read_part(h->d, h->part, out);
+}
+
+/* An array with memory of its own, owned by NumPy where the layout is C's or Fortran's. */
+static PyObject *
+own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
+{
+    struct core_state *st = h->d->st;
+    struct core_view view;
+    bool c_order = is_contiguous(a, false), whole = offset == 0 && (c_order || is_contiguous(a, true));
+    PyObject *array = NULL, *base = NULL;
+    if (whole) {
+        PyObject *shape = int_tuple(a->shape, a->ndim);
+        if (shape != NULL)
+            base = PyObject_CallFunction(st->empty, "OOs", shape, dtype, c_order ? "C" : "F");
+        Py_XDECREF(shape);
+    } else {
+        base = PyObject_CallFunction(st->empty, "(K)s", (unsigned long long)h->size, "u1");
+    }
+    if (base == NULL || core_view_init(&view, base) < 0)
+        goto error;
+    int rc = fill_from_message(h, view.array.data);
+    core_view_clear(&view);
+    if (rc < 0)
+        goto error;
+    if (!whole)
+        array = new_array(st, cls, a, dtype, base, offset);
+    else if (cls != st->ndarray)
+        array = PyObject_CallMethod(base, "view", "O", cls);
+    else
+        return base;
+error:
+    Py_XDECREF(base);
+    return array;
+}
+
+/* What numpy.memmap sets: _mmap, filename, offset, mode. */
+static int
+dress_memmap(struct core_decoder *d, PyObject *array, struct core_memory *memory, const char *mode)
+{
+    PyObject *name = PyUnicode_FromFormat("/proc/%d/fd/%d", joblot_worker_parent_pid(d->worker),
+                                          joblot_mapping_parent_fd(memory->mapping));
+    PyObject *offset = PyLong_FromUnsignedLongLong(joblot_mapping_offset(memory->mapping));
+    PyObject *text = PyUnicode_FromString(mode);
+    int rc = name == NULL || offset == NULL || text == NULL ||
+                     PyObject_SetAttrString(array, "_mmap", (PyObject *)memory) < 0 ||
+                     PyObject_SetAttrString(array, "filename", name) < 0 ||
+                     PyObject_SetAttrString(array, "offset", offset) < 0 ||
+                     PyObject_SetAttrString(array, "mode", text) < 0
+                 ? -1
+                 : 0;
+    Py_XDECREF(name);
+    Py_XDECREF(offset);
+    Py_XDECREF(text);
+    return rc;
+}
+
+static PyObject *
+mapped_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
+{
+    static const struct {
+        enum joblot_map_mode map;
+        bool readonly;
+        const char *name;
+    } modes[] = {[CORE_MAP_COPY] = {JOBLOT_MAP_PRIVATE, false, "c"},
+                 [CORE_MAP_R] = {JOBLOT_MAP_READ, true, "r"},
+                 [CORE_MAP_RPLUS] = {JOBLOT_MAP_SHARED, false, "r+"},
+                 [CORE_MAP_C] = {JOBLOT_MAP_PRIVATE, false, "c"},
+                 [CORE_MAP_DEFAULT] = {JOBLOT_MAP_PRIVATE, false, "c"}};
+    struct core_decoder *d = h->d;
+    bool memmap = cls == d->st->memmap;
+    int mode = memmap && h->mode <= CORE_MAP_DEFAULT ? h->mode : CORE_MAP_DEFAULT;
+    struct core_memory *memory =
+        core_memory_map(d->st, d->worker, &d->arrived[h->part], modes[mode].map, modes[mode].readonly);
+    if (memory == NULL)
+        return NULL;
+    PyObject *array = new_array(d->st, cls, a, dtype, (PyObject *)memory, offset);
+    if (array != NULL && memmap && dress_memmap(d, array, memory, modes[mode].name) < 0)
+        Py_CLEAR(array);
+    Py_DECREF(memory);
+    return array;
+}
+
+static PyObject *
+build(struct handle *h, PyObject *spec)
+{
+    struct core_state *st = h->d->st;
+    struct joblot_array a;
+    joblot_dtype *form_dtype;
+    joblot_error err;
+    uint64_t offset;
+    joblot_status status =
+        joblot_array_decode(h->form, h->form_size, NULL, h->size, &a, &form_dtype, &offset, &err);
+    if (status != JOBLOT_OK)
+        return core_raise(st, status, &err);
+    joblot_dtype_free(form_dtype);
+    PyObject *dtype = core_dtype_of_spec(st, spec), *array = NULL;
+    if (dtype == NULL)
+        return NULL;
+    if (st->numpy == NULL) { /* a dtype object came first, and with it NumPy: load the names */
+        PyObject *text = PyUnicode_FromString("|u1");
+        PyObject *any = text ? core_dtype_of_spec(st, text) : NULL;
+        Py_XDECREF(text);
+        Py_XDECREF(any);
+        if (any == NULL)
+            goto done;
+    }
+    bool mapped = h->kind == CORE_LARGE && h->d->worker != NULL && h->mode != CORE_MAP_COPY;
+    PyObject *cls = h->cls == CORE_MATRIX                                     ? st->matrix
+                    : h->cls == CORE_RECARRAY                                 ? st->recarray
+                    : h->cls == CORE_MEMMAP || mapped                         ? st->memmap
+                                                                              : st->ndarray;
+    array = mapped ? mapped_array(h, cls, &a, dtype, offset) : own_array(h, cls, &a, dtype, offset);
+done:
+    Py_DECREF(dtype);
+    return array;
+}
+
+PyObject *
+core_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    struct core_state *st = core_state_of(module);
+    if (nargs != 2 || !Py_IS_TYPE(args[0], st->handle_type) || ((struct handle *)args[0])->d == NULL) {
+        PyErr_SetString(PyExc_TypeError, "_array is called by unpicklers of joblot's messages only");
+        return NULL;
+    }
+    return build((struct handle *)args[0], args[1]);
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, "An array of a message that is being read."},
+    {Py_tp_dealloc, handle_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec joblot__handle_spec = {
+    .name = "joblot._core.Handle",
+    .basicsize = sizeof(struct handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = handle_slots,
+};

@@ -1,0 +1,348 @@
+/* encode.c - the type Encoder: file, reducer_override and buffer_callback of a pickler, in one object. */
+#include "core.h"
+
+#include <structmember.h>
+
+/* Buffers of other libraries (pandas, pyarrow) from this size on leave the pickle. */
+enum { RAW_MIN = 32 << 10 };
+
+struct core_encoder *
+core_encoder_new(struct core_state *st)
+{
+    return (struct core_encoder *)PyObject_CallNoArgs((PyObject *)st->encoder_type);
+}
+
+void
+core_encoder_reset(struct core_encoder *e)
+{
+    e->stream.size = 0;
+    Py_CLEAR(e->fallback);
+    Py_CLEAR(e->expected);
+    core_clear_entries(e);
+}
+
+/* ---- what stands in the pickle for an array ---- */
+
+static PyObject *
+reduce_by_helper(struct core_encoder *e, const char *name, PyObject *obj)
+{
+    PyObject *helper = core_helper(e->st, name);
+    if (helper == NULL)
+        return NULL;
+    PyObject *result = PyObject_CallFunctionObjArgs(helper, obj, (PyObject *)e, NULL);
+    Py_DECREF(helper);
+    return result;
+}
+
+/* (joblot._core._array, (buffer that is handed over out of band, spec)) */
+static PyObject *
+reduce_plain(struct core_encoder *e, PyObject *array, enum core_class cls, PyObject *spec)
+{
+    if (core_add_array(e, array, cls) < 0)
+        return NULL;
+    PyObject *token = PyByteArray_FromStringAndSize(NULL, 0); /* writable: else the pickle asks for a memoryview of it */
+    PyObject *buffer = token ? PyPickleBuffer_FromObject(token) : NULL;
+    Py_XDECREF(token);
+    if (buffer == NULL)
+        return NULL;
+    Py_XSETREF(e->expected, Py_NewRef(buffer));
+    return Py_BuildValue("O(NO)", e->st->array_function, buffer, spec);
+}
+
+static PyObject *
+reduce_typed(struct core_encoder *e, PyObject *array, enum core_class cls)
+{
+    PyObject *spec = core_dtype_spec(e->st, array);
+    if (spec == Py_None) { /* objects, fields, or a type that NumPy does not know by itself */
+        Py_DECREF(spec);
+        spec = reduce_by_helper(e, "special_dtype", array);
+        if (spec == Py_NotImplemented || (spec != NULL && PyTuple_Check(spec)))
+            return spec;
+    }
+    if (spec == NULL)
+        return NULL;
+    PyObject *result = reduce_plain(e, array, cls, spec);
+    Py_DECREF(spec);
+    return result;
+}
+
+static PyObject *
+reduce_array(struct core_encoder *e, PyObject *array)
+{
+    struct core_state *st = e->st;
+    PyObject *type = (PyObject *)Py_TYPE(array);
+    if (type == st->masked)
+        return reduce_by_helper(e, "reduce_masked", array);
+    bool memmap = type == st->memmap;
+    if (type != st->ndarray && type != st->matrix && type != st->recarray && !memmap)
+        return reduce_by_helper(e, "reduce_subclass", array);
+    if (memmap || type == st->ndarray) {
+        PyObject *by_file = reduce_by_helper(e, memmap ? "reduce_memmap" : "reduce_view", array);
+        if (by_file == NULL || by_file != Py_NotImplemented)
+            return by_file;
+        Py_DECREF(by_file);
+    }
+    enum core_class cls = type == st->matrix     ? CORE_MATRIX
+                          : type == st->recarray ? CORE_RECARRAY
+                          : memmap && !e->is_result ? CORE_MEMMAP
+                                                    : CORE_NDARRAY;
+    return reduce_typed(e, array, cls);
+}
+
+/* ---- functions and classes: by reference, or by value ---- */
+
+/* 1: another process finds it under its name; 0: it does not; -1: exception. */
+static int
+is_importable(PyObject *obj)
+{
+    PyObject *module = PyObject_GetAttrString(obj, "__module__");
+    PyObject *name = module ? PyObject_GetAttrString(obj, "__qualname__") : NULL;
+    int answer = 0;
+    if (name == NULL) {
+        PyErr_Clear(); /* nameless things travel by value */
+        Py_XDECREF(module);
+        return 0;
+    }
+    if (PyUnicode_Check(module) && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(module, "__main__") != 0) {
+        PyObject *at = PyImport_GetModule(module);
+        PyObject *dot = PyUnicode_FromString(".");
+        PyObject *path = dot ? PyUnicode_Split(name, dot, -1) : NULL;
+        Py_XDECREF(dot);
+        for (Py_ssize_t i = 0; at != NULL && path != NULL && i < PyList_GET_SIZE(path); i++) {
+            Py_SETREF(at, PyObject_GetAttr(at, PyList_GET_ITEM(path, i)));
+        }
+        answer = at == obj && path != NULL;
+        Py_XDECREF(at);
+        Py_XDECREF(path);
+        PyErr_Clear(); /* a name that leads nowhere: by value */
+    }
+    Py_DECREF(module);
+    Py_DECREF(name);
+    return answer;
+}
+
+/* Has the user asked cloudpickle to send whole modules by value? */
+static bool
+has_by_value_modules(void)
+{
+    PyObject *name = PyUnicode_InternFromString("cloudpickle.cloudpickle");
+    PyObject *module = name ? PyImport_GetModule(name) : NULL;
+    Py_XDECREF(name);
+    PyObject *set = module ? PyObject_GetAttrString(module, "_PICKLE_BY_VALUE_MODULES") : NULL;
+    bool any = set != NULL && PyObject_IsTrue(set) == 1;
+    Py_XDECREF(module);
+    Py_XDECREF(set);
+    PyErr_Clear(); /* another version of cloudpickle: it decides by itself */
+    return any;
+}
+
+int
+core_is_by_reference(PyObject *obj)
+{
+    return is_importable(obj) && !has_by_value_modules();
+}
+
+static PyObject *
+reduce(struct core_encoder *e, PyObject *obj)
+{
+    int array = PyType_Check(obj) || PyFunction_Check(obj) ? 0 : core_is_array(e->st, obj);
+    if (array < 0)
+        return NULL;
+    if (array)
+        return reduce_array(e, obj);
+    if (e->by_value)
+        return e->fallback != NULL ? PyObject_CallOneArg(e->fallback, obj) : Py_NewRef(Py_NotImplemented);
+    if (PyFunction_Check(obj) || PyType_Check(obj)) {
+        int importable = PyType_Check(obj) && !PyType_HasFeature((PyTypeObject *)obj, Py_TPFLAGS_HEAPTYPE)
+                             ? 1
+                             : is_importable(obj) && !has_by_value_modules();
+        if (importable)
+            return Py_NewRef(Py_NotImplemented);
+        PyErr_SetNone(e->st->by_value);
+        return NULL;
+    }
+    return Py_NewRef(Py_NotImplemented);
+}
+
+static PyObject *
+encoder_call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *names)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || names != NULL) {
+        PyErr_SetString(PyExc_TypeError, "an encoder takes one object");
+        return NULL;
+    }
+    return reduce((struct core_encoder *)self, args[0]);
+}
+
+/* ---- the pickler's file, and its buffers ---- */
+
+static PyObject *
+encoder_write(PyObject *self, PyObject *data)
+{
+    struct core_encoder *e = (struct core_encoder *)self;
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int rc = core_bytes_add(&e->stream, view.buf, (size_t)view.len);
+    Py_ssize_t n = view.len;
+    PyBuffer_Release(&view);
+    return rc < 0 ? NULL : PyLong_FromSsize_t(n);
+}
+
+/* False: the buffer travels out of band; True: in the pickle. */
+static PyObject *
+encoder_take_buffer(PyObject *self, PyObject *buffer)
+{
+    struct core_encoder *e = (struct core_encoder *)self;
+    if (buffer == e->expected) {
+        Py_CLEAR(e->expected);
+        Py_RETURN_FALSE;
+    }
+    const Py_buffer *view = PyPickleBuffer_GetBuffer(buffer);
+    if (view == NULL)
+        return NULL;
+    if (view->len < RAW_MIN || !(PyBuffer_IsContiguous(view, 'C') || PyBuffer_IsContiguous(view, 'F')))
+        Py_RETURN_TRUE;
+    if (core_add_raw(e, buffer, view->buf, (size_t)view->len) < 0)
+        return NULL;
+    Py_RETURN_FALSE;
+}
+
+/* ---- a whole object ---- */
+
+static int
+dump(struct core_encoder *e, const char *how, PyObject *obj)
+{
+    PyObject *helper = core_helper(e->st, how);
+    PyObject *done = helper ? PyObject_CallFunctionObjArgs(helper, (PyObject *)e, obj, NULL) : NULL;
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+int
+core_encode(struct core_encoder *e, PyObject *obj)
+{
+    size_t start = e->stream.size;
+    int rc = -1;
+    if (!e->by_value) {
+        rc = dump(e, "dump_plain", obj);
+        if (rc < 0 && (PyErr_ExceptionMatches(e->st->by_value) || PyErr_ExceptionMatches(PyExc_Exception))) {
+            /* Something here is not to be pickled by its name, or not by plain pickle at all: all over again. */
+            if (PyErr_ExceptionMatches(PyExc_MemoryError) || PyErr_ExceptionMatches(PyExc_OSError))
+                return -1;
+            PyErr_Clear();
+            e->stream.size = start;
+            core_clear_entries(e);
+            e->by_value = true;
+        }
+    }
+    if (rc < 0 && e->by_value)
+        rc = dump(e, "dump_by_value", obj);
+    Py_CLEAR(e->fallback);
+    return rc < 0 ? -1 : core_finish_parts(e);
+}
+
+/* ---- the type ---- */
+
+static PyObject *
+encoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    (void)args;
+    (void)kwargs;
+    struct core_encoder *e = (struct core_encoder *)type->tp_alloc(type, 0);
+    if (e == NULL)
+        return NULL;
+    e->st = core_state_of_type(type);
+    e->vectorcall = encoder_call;
+    e->max_nbytes = -1;
+    return (PyObject *)e;
+}
+
+static int
+encoder_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct core_encoder *e = (struct core_encoder *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(e->fallback);
+    Py_VISIT(e->expected);
+    for (size_t i = 0; i < e->n_entries; i++)
+        Py_VISIT(e->entries[i].owner);
+    return 0;
+}
+
+static int
+encoder_clear(PyObject *self)
+{
+    core_encoder_reset((struct core_encoder *)self);
+    return 0;
+}
+
+static void
+encoder_dealloc(PyObject *self)
+{
+    struct core_encoder *e = (struct core_encoder *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    core_encoder_reset(e);
+    core_bytes_clear(&e->stream);
+    core_bytes_clear(&e->table);
+    core_bytes_clear(&e->inline_bytes);
+    core_bytes_clear(&e->forms);
+    PyMem_Free(e->entries);
+    PyMem_Free(e->parts);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+encoder_get_is_result(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyBool_FromLong(((struct core_encoder *)self)->is_result);
+}
+
+static PyObject *
+encoder_get_max_nbytes(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(((struct core_encoder *)self)->max_nbytes);
+}
+
+static PyMethodDef encoder_methods[] = {
+    {"write", encoder_write, METH_O, "Append bytes to the stream."},
+    {"take_buffer", encoder_take_buffer, METH_O, "Take a PickleBuffer out of band; False when it was taken."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef encoder_members[] = {
+    {"fallback", T_OBJECT, offsetof(struct core_encoder, fallback), 0, "reducer_override of the pickler behind this one"},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct core_encoder, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef encoder_getset[] = {
+    {"is_result", encoder_get_is_result, NULL, "True when a worker's result is written.", NULL},
+    {"max_nbytes", encoder_get_max_nbytes, NULL, "Arrays of more bytes become memmaps; negative: none do.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot encoder_slots[] = {
+    {Py_tp_doc, "Writes one message: file, reducer_override and buffer_callback of a pickler."},
+    {Py_tp_new, encoder_new},
+    {Py_tp_dealloc, encoder_dealloc},
+    {Py_tp_traverse, encoder_traverse},
+    {Py_tp_clear, encoder_clear},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_methods, encoder_methods},
+    {Py_tp_members, encoder_members},
+    {Py_tp_getset, encoder_getset},
+    {0, NULL},
+};
+
+PyType_Spec joblot__encoder_spec = {
+    .name = "joblot._core.Encoder",
+    .basicsize = sizeof(struct core_encoder),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
+    .slots = encoder_slots,
+};

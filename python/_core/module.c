@@ -1,0 +1,151 @@
+/* module.c - joblot._core: the module, its state and its functions. */
+#include "core.h"
+
+struct core_state *
+core_state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+struct core_state *
+core_state_of_type(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    PyObject *module = PyType_GetModuleByDef(type, &joblot__core_module);
+#else
+    /* 3.10: a subclass does not know the module of the class that it was made from. */
+    PyObject *module = NULL;
+    for (PyTypeObject *at = type; at != NULL && module == NULL; at = at->tp_base) {
+        if (PyType_HasFeature(at, Py_TPFLAGS_HEAPTYPE))
+            module = ((PyHeapTypeObject *)at)->ht_module;
+    }
+#endif
+    return module == NULL ? NULL : PyModule_GetState(module);
+}
+
+PyObject *
+core_helper(struct core_state *st, const char *name)
+{
+    if (st->helpers == NULL) {
+        st->helpers = PyImport_ImportModule("joblot._transport");
+        if (st->helpers == NULL)
+            return NULL;
+    }
+    return PyObject_GetAttrString(st->helpers, name);
+}
+
+static PyObject *
+cpu_count(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromLong(joblot_cpu_count());
+}
+
+static PyMethodDef functions[] = {
+    {"cpu_count", cpu_count, METH_NOARGS, "Processors that this process may use."},
+    {"serve", core_serve, METH_VARARGS, "Be a server on a socket and the parent's pidfd; 'worker' in each fork of it."},
+    {"_array", (PyCFunction)(void (*)(void))core_array, METH_FASTCALL, "Make an array of a message that is being read."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **at, const char *name)
+{
+    *at = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*at == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, name, (PyObject *)*at);
+}
+
+static int
+add_types(PyObject *module, struct core_state *st)
+{
+    if (add_type(module, &joblot__delayed_spec, &st->delayed_type, "delayed") < 0 ||
+        add_type(module, &joblot__encoder_spec, &st->encoder_type, "Encoder") < 0 ||
+        add_type(module, &joblot__handle_spec, &st->handle_type, "Handle") < 0 ||
+        add_type(module, &joblot__memory_spec, &st->memory_type, "Memory") < 0 ||
+        add_type(module, &joblot__pool_spec, &st->pool_type, "Pool") < 0)
+        return -1;
+    joblot__delayed_finish(st->delayed_type);
+    return 0;
+}
+
+static int
+exec_module(PyObject *module)
+{
+    struct core_state *st = core_state_of(module);
+    if (add_types(module, st) < 0 || core_errors_init(module, st) < 0 ||
+        PyModule_AddStringConstant(module, "version", joblot_version()) < 0)
+        return -1;
+    st->by_value = PyErr_NewException("joblot._core.ByValue", PyExc_Exception, NULL);
+    st->array_function = PyObject_GetAttrString(module, "_array");
+    st->dtypes = PyDict_New();
+    PyObject *pickle = PyImport_ImportModule("_pickle");
+    if (pickle == NULL)
+        return -1;
+    st->loads = PyObject_GetAttrString(pickle, "loads");
+    Py_DECREF(pickle);
+    return st->by_value == NULL || st->array_function == NULL || st->dtypes == NULL || st->loads == NULL ? -1 : 0;
+}
+
+#define VISIT_ALL(X)                                                                                                 \
+    X(st->delayed_type) X(st->encoder_type) X(st->handle_type) X(st->memory_type) X(st->pool_type) X(st->by_value)   \
+    X(st->array_function) X(st->dtypes) X(st->loads) X(st->numpy) X(st->ndarray) X(st->memmap) X(st->matrix)         \
+    X(st->recarray) X(st->masked) X(st->empty) X(st->helpers)
+
+static int
+traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct core_state *st = core_state_of(module);
+#define VISIT(member) Py_VISIT(member);
+    VISIT_ALL(VISIT)
+#undef VISIT
+    for (size_t i = 0; i < sizeof st->errors / sizeof *st->errors; i++)
+        Py_VISIT(st->errors[i]);
+    return 0;
+}
+
+static int
+clear(PyObject *module)
+{
+    struct core_state *st = core_state_of(module);
+#define CLEAR(member) Py_CLEAR(member);
+    VISIT_ALL(CLEAR)
+#undef CLEAR
+    for (size_t i = 0; i < sizeof st->errors / sizeof *st->errors; i++)
+        Py_CLEAR(st->errors[i]);
+    return 0;
+}
+
+static void
+free_module(void *module)
+{
+    (void)clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, exec_module},
+#if PY_VERSION_HEX >= 0x030c0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef joblot__core_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "joblot._core",
+    .m_doc = "The C engine of joblot, as seen from Python.",
+    .m_size = sizeof(struct core_state),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+    .m_free = free_module,
+};
+
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    return PyModuleDef_Init(&joblot__core_module);
+}

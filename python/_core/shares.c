@@ -1,0 +1,192 @@
+/* shares.c - one copy of an array for all tasks of a call that have it.
+ *
+ * An entry says: the elements at this place (address, shape, strides) lie in that segment. It lives while a task that
+ * uses it is not done; what no task uses is given up before the next one is added. */
+#include "core.h"
+
+#include <string.h>
+
+struct share {
+    struct joblot_array place;
+    PyObject *owner;
+    joblot_segment *segment;
+    uint64_t offset, size;
+    size_t users;
+    bool fresh; /* found or added for the task that is being written */
+};
+
+struct use {
+    uint64_t number;
+    struct share *share;
+};
+
+struct core_shares {
+    bool compare;
+    struct share **shares;
+    size_t n, capacity;
+    struct use *uses; /* of tasks that are not done, about in their order */
+    size_t first, n_uses, uses_capacity;
+};
+
+struct core_shares *
+core_shares_new(bool compare)
+{
+    struct core_shares *s = PyMem_Calloc(1, sizeof *s);
+    if (s == NULL)
+        PyErr_NoMemory();
+    else
+        s->compare = compare;
+    return s;
+}
+
+static void
+free_share(struct share *share)
+{
+    joblot_segment_release(share->segment);
+    Py_XDECREF(share->owner);
+    PyMem_Free(share);
+}
+
+void
+core_shares_free(struct core_shares *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->n; i++)
+        free_share(s->shares[i]);
+    PyMem_Free(s->shares);
+    PyMem_Free(s->uses);
+    PyMem_Free(s);
+}
+
+bool
+core_shares_compare(const struct core_shares *s)
+{
+    return s->compare;
+}
+
+static bool
+same_place(const struct joblot_array *a, const struct joblot_array *b)
+{
+    size_t n = (size_t)a->ndim * sizeof a->shape[0];
+    return a->data == b->data && a->itemsize == b->itemsize && a->ndim == b->ndim && memcmp(a->shape, b->shape, n) == 0 &&
+           memcmp(a->strides, b->strides, n) == 0;
+}
+
+joblot_segment *
+core_shares_find(struct core_shares *s, const struct joblot_array *place, const void *bytes, uint64_t size,
+                 uint64_t *offset)
+{
+    for (size_t i = s->n; i-- > 0;) {
+        struct share *share = s->shares[i];
+        void *data;
+        if (!same_place(&share->place, place))
+            continue;
+        if (bytes != NULL && (share->size != size || joblot_segment_data(share->segment, &data, NULL) != JOBLOT_OK ||
+                              memcmp((char *)data + share->offset, bytes, (size_t)size) != 0))
+            continue; /* written to since: that is another array */
+        share->fresh = true;
+        *offset = share->offset;
+        return share->segment;
+    }
+    return NULL;
+}
+
+static void
+drop_unused(struct core_shares *s)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        struct share *share = s->shares[i];
+        if (share->users == 0 && !share->fresh)
+            free_share(share);
+        else
+            s->shares[kept++] = share;
+    }
+    s->n = kept;
+}
+
+int
+core_shares_add(struct core_shares *s, const struct joblot_array *place, PyObject *owner, joblot_segment *segment,
+                uint64_t offset, uint64_t size)
+{
+    drop_unused(s);
+    if (s->n == s->capacity) {
+        size_t capacity = s->capacity ? 2 * s->capacity : 8;
+        struct share **shares = PyMem_Realloc(s->shares, capacity * sizeof *shares);
+        if (shares == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        s->shares = shares;
+        s->capacity = capacity;
+    }
+    struct share *share = PyMem_Calloc(1, sizeof *share);
+    if (share == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    share->place = *place;
+    share->owner = Py_XNewRef(owner);
+    share->segment = joblot_segment_borrow(segment);
+    share->offset = offset;
+    share->size = size;
+    share->fresh = true;
+    s->shares[s->n++] = share;
+    return 0;
+}
+
+static int
+add_use(struct core_shares *s, uint64_t number, struct share *share)
+{
+    if (s->n_uses == s->uses_capacity && s->first > s->n_uses / 2) {
+        memmove(s->uses, s->uses + s->first, (s->n_uses - s->first) * sizeof *s->uses);
+        s->n_uses -= s->first;
+        s->first = 0;
+    }
+    if (s->n_uses == s->uses_capacity) {
+        size_t capacity = s->uses_capacity ? 2 * s->uses_capacity : 16;
+        struct use *uses = PyMem_Realloc(s->uses, capacity * sizeof *uses);
+        if (uses == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        s->uses = uses;
+        s->uses_capacity = capacity;
+    }
+    s->uses[s->n_uses++] = (struct use){number, share};
+    share->users++;
+    return 0;
+}
+
+int
+core_shares_task(struct core_shares *s, uint64_t number)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (!s->shares[i]->fresh)
+            continue;
+        s->shares[i]->fresh = false;
+        if (add_use(s, number, s->shares[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+void
+core_shares_done(struct core_shares *s, uint64_t number)
+{
+    bool front = true;
+    for (size_t i = s->first; i < s->n_uses; i++) {
+        struct use *use = &s->uses[i];
+        if (use->share != NULL && use->number == number) {
+            use->share->users--;
+            use->share = NULL;
+        }
+        if (front && use->share == NULL)
+            s->first = i + 1;
+        else
+            front = false;
+        if (!front && use->share != NULL && use->number > number)
+            break; /* uses are in the order of their tasks */
+    }
+}

@@ -1,0 +1,332 @@
+/* worker.c - the Python side of server and workers: hooks that the engine calls, without the GIL, around tasks and forks. */
+#include "core.h"
+
+#include <string.h>
+
+struct context {
+    struct core_state *st;
+    PyThreadState *thread; /* of the one thread of this process that the engine knows */
+    PyObject *functions;   /* id -> function, or the exception that loading it raised */
+    struct core_encoder *encoder;
+};
+
+static void
+enter(struct context *c)
+{
+    PyEval_RestoreThread(c->thread);
+}
+
+static void
+leave(struct context *c)
+{
+    c->thread = PyEval_SaveThread();
+}
+
+/* ---- forks ---- */
+
+static void
+before_fork(void *context)
+{
+    struct context *c = context;
+    enter(c);
+    PyObject *done = PyObject_CallNoArgs(core_helper(c->st, "before_fork"));
+    if (done == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(done);
+    PyOS_BeforeFork();
+}
+
+static void
+after_fork_parent(void *context)
+{
+    PyOS_AfterFork_Parent();
+    leave(context);
+}
+
+static void
+after_fork_child(void *context)
+{
+    PyOS_AfterFork_Child();
+    leave(context);
+}
+
+static void
+prepare(void *context, const void *preload, size_t size)
+{
+    struct context *c = context;
+    enter(c);
+    PyObject *helper = core_helper(c->st, "preload");
+    PyObject *done = helper ? PyObject_CallFunction(helper, "y#", (const char *)preload, (Py_ssize_t)size) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    leave(c);
+}
+
+/* ---- errors ---- */
+
+/* The exception that is set, as an object with its traceback; none is set afterwards. */
+static PyObject *
+fetch_exception(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL && value != NULL)
+        (void)PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* Answers a task with the exception that is set. The GIL is held. */
+static joblot_status
+reply_exception(struct context *c, joblot_worker *worker, joblot_error *err)
+{
+    PyObject *exception = fetch_exception();
+    PyObject *helper = core_helper(c->st, "pack_error");
+    PyObject *packed = helper && exception ? PyObject_CallOneArg(helper, exception) : NULL;
+    Py_XDECREF(helper);
+    Py_XDECREF(exception);
+    if (packed == NULL || !PyBytes_Check(packed)) {
+        PyErr_WriteUnraisable(NULL);
+        Py_XDECREF(packed);
+        snprintf(err->message, sizeof err->message, "a task failed, and so did telling of it: see the worker's stderr");
+        return JOBLOT_INVALID;
+    }
+    struct joblot_part part = {.data = PyBytes_AS_STRING(packed), .size = (uint64_t)PyBytes_GET_SIZE(packed)};
+    leave(c);
+    joblot_status status = joblot_worker_reply(worker, &part, 1, err);
+    enter(c);
+    Py_DECREF(packed);
+    return status == JOBLOT_CANCELLED ? JOBLOT_OK : status;
+}
+
+/* ---- tasks ---- */
+
+/* (function, args, kwargs) of a message; new references in out. */
+static int
+read_task(struct context *c, struct core_decoder *d, PyObject *out[3])
+{
+    const unsigned char *stream;
+    size_t size;
+    if (core_decoder_init(d, &stream, &size) < 0)
+        return -1;
+    bool named = size > 5 && stream[0] == CORE_NAMED;
+    size_t header = named ? 5 : 1;
+    if (size < 2 || (stream[0] != CORE_CALL && !named)) {
+        PyErr_SetString(PyExc_ValueError, "a task that this version of joblot does not know");
+        return -1;
+    }
+    PyObject *tuple = core_decode(d, stream + header, size - header);
+    if (tuple == NULL)
+        return -1;
+    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != (named ? 2 : 3)) {
+        Py_DECREF(tuple);
+        PyErr_SetString(PyExc_ValueError, "a task that is no (function, args, kwargs)");
+        return -1;
+    }
+    if (named) {
+        uint32_t id = stream[1] | (uint32_t)stream[2] << 8 | (uint32_t)stream[3] << 16 | (uint32_t)stream[4] << 24;
+        PyObject *key = PyLong_FromUnsignedLong(id);
+        PyObject *function = key ? PyDict_GetItemWithError(c->functions, key) : NULL;
+        Py_XDECREF(key);
+        if (function == NULL || PyExceptionInstance_Check(function)) {
+            if (function != NULL)
+                PyErr_SetObject((PyObject *)Py_TYPE(function), function);
+            else if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_RuntimeError, "the function of a task has not arrived");
+            Py_DECREF(tuple);
+            return -1;
+        }
+        out[0] = Py_NewRef(function);
+    } else {
+        out[0] = Py_NewRef(PyTuple_GET_ITEM(tuple, 0));
+    }
+    out[1] = Py_NewRef(PyTuple_GET_ITEM(tuple, named ? 0 : 1));
+    out[2] = Py_NewRef(PyTuple_GET_ITEM(tuple, named ? 1 : 2));
+    Py_DECREF(tuple);
+    return 0;
+}
+
+static PyObject *
+call_task(PyObject *const part[3])
+{
+    PyObject *args = PySequence_Tuple(part[1]), *result = NULL;
+    if (args != NULL && part[2] != Py_None && !PyDict_Check(part[2]))
+        PyErr_SetString(PyExc_TypeError, "the keyword arguments of a task are no dict");
+    else if (args != NULL)
+        result = PyObject_Call(part[0], args, part[2] == Py_None || PyDict_GET_SIZE(part[2]) == 0 ? NULL : part[2]);
+    Py_XDECREF(args);
+    return result;
+}
+
+/* Turns a failure to pickle a result into an error that names the part. */
+static void
+explain_result(struct context *c, PyObject *result)
+{
+    PyObject *exception = fetch_exception();
+    PyObject *helper = core_helper(c->st, "explain_result");
+    PyObject *better = helper && exception ? PyObject_CallFunctionObjArgs(helper, result, exception, NULL) : NULL;
+    if (better != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(better), better);
+    Py_XDECREF(helper);
+    Py_XDECREF(better);
+    Py_XDECREF(exception);
+}
+
+/* Pickles the result into the encoder; -1: an exception is set. */
+static int
+write_result(struct context *c, PyObject *result)
+{
+    unsigned char form = CORE_RESULT;
+    core_encoder_reset(c->encoder);
+    c->encoder->by_value = false;
+    if (core_bytes_add(&c->encoder->stream, &form, 1) < 0)
+        return -1;
+    if (core_encode(c->encoder, result) == 0)
+        return 0;
+    core_encoder_reset(c->encoder);
+    if (!PyErr_ExceptionMatches(PyExc_MemoryError))
+        explain_result(c, result);
+    return -1;
+}
+
+static joblot_status
+run_task(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
+{
+    struct context *c = context;
+    struct core_decoder d = {.st = c->st, .worker = worker, .arrived = task->parts, .n_parts = task->n_parts};
+    PyObject *part[3] = {NULL, NULL, NULL}, *result = NULL;
+    joblot_status status = JOBLOT_OK;
+    enter(c);
+    bool ok = read_task(c, &d, part) == 0;
+    core_decoder_clear(&d);
+    if (ok)
+        result = call_task(part);
+    ok = ok && result != NULL && write_result(c, result) == 0;
+    for (int i = 0; i < 3; i++) /* before the answer, so that what it does not hold can go back at once */
+        Py_CLEAR(part[i]);
+    if (!ok) {
+        Py_CLEAR(result);
+        status = reply_exception(c, worker, err);
+    } else {
+        leave(c);
+        status = joblot_worker_reply(worker, c->encoder->parts, c->encoder->n_parts, err);
+        if (status == JOBLOT_CANCELLED)
+            status = JOBLOT_OK;
+        enter(c);
+        core_encoder_reset(c->encoder);
+        Py_DECREF(result);
+    }
+    leave(c);
+    return status;
+}
+
+/* ---- notes ---- */
+
+/* {u8: the first of its call; u32 id; pickle}: a function that later tasks name. */
+static int
+take_function(struct context *c, struct core_decoder *d, const unsigned char *bytes, size_t size)
+{
+    if (size < 6) {
+        PyErr_SetString(PyExc_ValueError, "a function that is cut");
+        return -1;
+    }
+    if (bytes[0])
+        PyDict_Clear(c->functions);
+    uint32_t id = bytes[1] | (uint32_t)bytes[2] << 8 | (uint32_t)bytes[3] << 16 | (uint32_t)bytes[4] << 24;
+    PyObject *function = core_decode(d, bytes + 5, size - 5);
+    if (function == NULL)
+        function = fetch_exception(); /* each task that names it raises this */
+    PyObject *key = PyLong_FromUnsignedLong(id);
+    int rc = key == NULL || function == NULL ? -1 : PyDict_SetItem(c->functions, key, function);
+    Py_XDECREF(key);
+    Py_XDECREF(function);
+    return rc;
+}
+
+static joblot_status
+take_note(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
+{
+    struct context *c = context;
+    struct core_decoder d = {.st = c->st, .worker = worker, .arrived = task->parts, .n_parts = task->n_parts};
+    const unsigned char *bytes;
+    size_t size;
+    (void)err;
+    enter(c);
+    int rc = core_decoder_init(&d, &bytes, &size);
+    if (rc == 0 && (task->kind & 0xff) == CORE_NOTE_FUNCTION) {
+        rc = take_function(c, &d, bytes, size);
+    } else if (rc == 0) {
+        PyObject *helper = core_helper(c->st, "apply_settings");
+        PyObject *done = helper ? PyObject_CallFunction(helper, "y#", (const char *)bytes, (Py_ssize_t)size) : NULL;
+        rc = done == NULL ? -1 : 0;
+        Py_XDECREF(helper);
+        Py_XDECREF(done);
+    }
+    if (rc < 0)
+        PyErr_WriteUnraisable(NULL);
+    core_decoder_clear(&d);
+    leave(c);
+    return JOBLOT_OK;
+}
+
+static joblot_status
+call_helper(struct context *c, const char *name)
+{
+    enter(c);
+    PyObject *helper = core_helper(c->st, name);
+    PyObject *done = helper ? PyObject_CallNoArgs(helper) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    leave(c);
+    return JOBLOT_OK;
+}
+
+static joblot_status
+start_worker(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
+{
+    (void)worker;
+    (void)task;
+    (void)err;
+    return call_helper(context, "start_worker");
+}
+
+PyObject *
+core_serve(PyObject *module, PyObject *args)
+{
+    static const joblot_function functions[] = {run_task};
+    struct context c = {.st = core_state_of(module)};
+    int socket, pidfd, role = JOBLOT_ROLE_SERVER;
+    joblot_error err = {.message = ""};
+    if (!PyArg_ParseTuple(args, "ii:serve", &socket, &pidfd))
+        return NULL;
+    c.functions = PyDict_New();
+    c.encoder = core_encoder_new(c.st);
+    if (c.functions == NULL || c.encoder == NULL) {
+        Py_XDECREF(c.functions);
+        Py_XDECREF(c.encoder);
+        return NULL;
+    }
+    c.encoder->is_result = true;
+    struct joblot_worker_hooks worker = {
+        .functions = functions, .n_functions = 1, .start = start_worker, .note = take_note, .context = &c};
+    struct joblot_server_hooks server = {.worker = &worker,
+                                         .context = &c,
+                                         .prepare = prepare,
+                                         .before_fork = before_fork,
+                                         .after_fork_parent = after_fork_parent,
+                                         .after_fork_child = after_fork_child};
+    leave(&c);
+    joblot_status status = joblot_server_run(socket, pidfd, &server, &role, &err);
+    enter(&c);
+    Py_DECREF(c.functions);
+    Py_DECREF(c.encoder);
+    if (status != JOBLOT_OK)
+        return core_raise(c.st, status, &err);
+    return PyUnicode_FromString(role == JOBLOT_ROLE_WORKER ? "worker" : "server");
+}

@@ -1,0 +1,253 @@
+"""Arrays that are more than a dtype, a shape and strides over plain memory: objects, masks, subclasses, files.
+
+The reducers here are called by `_core.Encoder` with the array and the encoder. They return a tuple as `__reduce__`
+does, or NotImplemented, which leaves the array to the C code (or, for a dtype, to NumPy's own pickling).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import warnings
+
+import numpy as np
+
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_VOID = 20
+_FIRST_FOREIGN = 24
+
+
+# ---- dtypes that a short name does not describe ---------------------------------------------------------------------
+
+
+def special_dtype(array: Any, encoder: Any) -> Any:
+    """Return the dtype, where the bytes can travel as they are; else a reduction of the whole array."""
+    dtype = array.dtype
+    if not dtype.hasobject and (dtype.num == _VOID or dtype.num < _FIRST_FOREIGN):
+        return dtype
+    # Objects are pickled one by one; foreign types (strings of any length, bfloat16) know how to do it themselves.
+    if array.flags.c_contiguous or array.size == 0:
+        return _view_class(array, array.view(np.ndarray).__reduce_ex__(2))
+    packed, order, flipped, shape = _pack(array.view(np.ndarray))
+    return _unpack, (packed, order, flipped, shape, type(array))
+
+
+def _view_class(array: Any, reduced: Any) -> Any:
+    """Give NumPy's reduction the class of the array: it makes an empty one of it, and sets its state."""
+    function, args, state = reduced
+    return function, (type(array), *args[1:]), state
+
+
+def _pack(array: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Return the elements in the order of memory, each once, and what leads back to the array's own layout."""
+    shape = array.shape
+    flipped = tuple(i for i, stride in enumerate(array.strides) if stride < 0)
+    # An axis of stride 0 repeats its first element.
+    index = tuple(
+        slice(None, None, -1) if stride < 0 else slice(0, 1) if stride == 0 and n > 1 else slice(None)
+        for n, stride in zip(shape, array.strides, strict=True)
+    )
+    core = array[index]
+    order = tuple(sorted(range(core.ndim), key=lambda i: -core.strides[i]))
+    return np.ascontiguousarray(core.transpose(order)) if core.ndim else core, order, flipped, shape
+
+
+def _unpack(packed: Any, order: tuple[int, ...], flipped: tuple[int, ...], shape: tuple[int, ...], cls: Any) -> Any:
+    back = [0] * len(order)
+    for at, axis in enumerate(order):
+        back[axis] = at
+    array = packed.transpose(back)
+    if flipped:
+        array = array[tuple(slice(None, None, -1) if i in flipped else slice(None) for i in range(array.ndim))]
+    if array.shape != shape:
+        array = np.lib.stride_tricks.as_strided(
+            array, shape, tuple(0 if n != m else s for n, m, s in zip(array.shape, shape, array.strides, strict=True))
+        )
+    return array if cls is np.ndarray else array.view(cls)
+
+
+# ---- masks and subclasses -------------------------------------------------------------------------------------------
+
+
+def reduce_masked(array: Any, encoder: Any) -> Any:
+    """Reduce a MaskedArray to its data, as an array of its own, and its attributes (mask, fill value, ...)."""
+    state = dict(array.__dict__)
+    data = np.ndarray.view(array, np.ndarray)
+    return _rebuild_masked, (data, state)
+
+
+def _rebuild_masked(data: Any, state: dict[str, Any]) -> Any:
+    array = _plain(data).view(np.ma.MaskedArray)
+    array.__dict__.update(state)
+    return array
+
+
+def _plain(data: Any) -> Any:
+    """Return a large argument, which arrives as a memmap, as the ndarray that it was inside another object."""
+    array = np.asarray(data)
+    return array if array.flags.writeable else array.copy(order="K")
+
+
+def reduce_subclass(array: Any, encoder: Any) -> Any:
+    """Reduce an instance of a subclass: by descriptor where it is pickled as ndarray is, else in its own way."""
+    cls = type(array)
+    if (
+        cls.__reduce__ is np.ndarray.__reduce__
+        and cls.__reduce_ex__ is np.ndarray.__reduce_ex__
+        and cls.__setstate__ is np.ndarray.__setstate__
+    ):
+        data = np.ndarray.view(array, np.ndarray)
+        return _rebuild_subclass, (cls, data, dict(getattr(array, "__dict__", {})))
+    reduced = array.__reduce_ex__(5)
+    if not isinstance(reduced, tuple) or len(reduced) > 5:  # it does without us
+        return reduced
+    function, args, state, items, pairs = (*reduced, None, None, None)[:5]
+    if state is None:
+        return _call_and_restore, (function, args, array.dtype), None, items, pairs
+    return function, args, (state, array.dtype), items, pairs, _set_state
+
+
+def _rebuild_subclass(cls: Any, data: Any, attributes: dict[str, Any]) -> Any:
+    array = _plain(data).view(cls)
+    if attributes:
+        array.__dict__.update(attributes)
+    return array
+
+
+def _call_and_restore(function: Any, args: tuple[Any, ...], dtype: Any) -> Any:
+    array = function(*args)
+    _restore_dtype(array, dtype)
+    return array
+
+
+def _set_state(array: Any, state_and_dtype: tuple[Any, Any]) -> None:
+    state, dtype = state_and_dtype
+    if hasattr(array, "__setstate__"):
+        array.__setstate__(state)
+    else:
+        array.__dict__.update(state)
+    _restore_dtype(array, dtype)
+
+
+def _restore_dtype(array: Any, dtype: Any) -> None:
+    """Put the byte order back that NumPy's `__setstate__` drops: it swaps foreign bytes and forgets that it did."""
+    if not isinstance(array, np.ndarray) or array.dtype == dtype:
+        return
+    if array.dtype.newbyteorder() != dtype:  # something else on purpose
+        return
+    np.ndarray.view(array, np.ndarray).byteswap(inplace=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of setting a dtype in place: this array is still ours
+        np.ndarray.dtype.__set__(array, dtype)  # type: ignore[attr-defined]
+
+
+# ---- memory maps of the user: by file, offset and mode --------------------------------------------------------------
+
+
+def reduce_view(array: Any, encoder: Any) -> Any:
+    """Reduce a large ndarray that is a view of a user's memmap as that memmap."""
+    if encoder.is_result or encoder.max_nbytes < 0 or array.nbytes <= encoder.max_nbytes:
+        return NotImplemented
+    base = array.base
+    while isinstance(base, np.ndarray) and type(base) is not np.memmap:
+        base = base.base
+    return _by_file(array, base) if type(base) is np.memmap else NotImplemented
+
+
+def reduce_memmap(array: Any, encoder: Any) -> Any:
+    """Reduce a user's memmap, or a view of one, to where it lies in its file."""
+    return _by_file(array, array)
+
+
+def _by_file(array: Any, owner: Any) -> Any:
+    mapped = getattr(owner, "_mmap", None)
+    # Private changes ('c') are in no file, and neither is memory of the engine.
+    if not isinstance(mapped, mmap.mmap) or owner.mode not in ("r", "r+", "w+") or owner.filename is None:
+        return NotImplemented
+    name = os.path.abspath(os.fspath(owner.filename))
+    start = _address(np.ndarray((1,), "u1", mapped)) if len(mapped) else 0
+    file_start = owner.offset - owner.offset % mmap.ALLOCATIONGRANULARITY
+    low, high = _extent(array)
+    first = _address(array) + low
+    if array.size == 0 or not start <= first <= first + (high - low) <= start + len(mapped):
+        return NotImplemented
+    if not _is_mapping_of(start, name):
+        return NotImplemented
+    mode = "r" if owner.mode == "r" or not array.flags.writeable else "r+"
+    place = file_start + first - start
+    return _open_memmap, (
+        name,
+        mode,
+        array.dtype,
+        array.shape,
+        array.strides,
+        place,
+        high - low,
+        -low,
+        owner.offset,
+        owner.mode,
+    )
+
+
+def _address(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _extent(array: Any) -> tuple[int, int]:
+    """Return the first and the last byte that the array touches, counted from its first element."""
+    low, high = 0, array.itemsize
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        if stride < 0:
+            low += (n - 1) * stride
+        else:
+            high += (n - 1) * stride
+    return low, high
+
+
+def _is_mapping_of(address: int, name: str) -> bool:
+    """True when memory at this address is a mapping of the file that has this name now."""
+    try:
+        there = os.stat(name)
+        with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+            for line in maps:
+                span, _, _, device, inode = line.split(None, 5)[:5]
+                low, high = span.split("-")
+                if int(low, 16) <= address < int(high, 16):
+                    major, minor = (int(part, 16) for part in device.split(":"))
+                    return int(inode) == there.st_ino and os.makedev(major, minor) == there.st_dev
+    except OSError:  # no such file any more, or no /proc: the bytes are sent instead
+        return False
+    return False
+
+
+def _open_memmap(
+    name: str,
+    mode: str,
+    dtype: Any,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    place: int,
+    size: int,
+    origin: int,
+    offset: int,
+    shown_mode: str,
+) -> Any:
+    """Map part of a file as the array that it was in the process that sent it."""
+    lead = place % mmap.ALLOCATIONGRANULARITY
+    access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
+    with open(name, "rb" if mode == "r" else "r+b") as file:
+        mapped = mmap.mmap(file.fileno(), size + lead, access=access, offset=place - lead)
+    array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, lead + origin, strides)  # type: ignore[type-var]
+    array._mmap = mapped
+    array.filename = name
+    array.offset = offset
+    array.mode = shown_mode
+    return array
+
+

@@ -1,0 +1,13 @@
+"""The program of a server process: it forks workers on request, and each fork returns from the same call."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Serve on descriptors 3 and 4; in a worker, return when its last task is done."""
+    from . import _core
+
+    _core.serve(3, 4)
+    sys.exit(0)

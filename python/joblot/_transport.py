@@ -1,0 +1,265 @@
+"""What the C code of `joblot._core` asks of Python: pickling, odd arrays, errors, and the set-up of workers.
+
+`_core` imports this module when the first message is written or read, in the parent and in workers.
+"""
+
+from __future__ import annotations
+
+import _pickle
+import sys
+
+from . import _core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROTOCOL = 5
+
+
+# ---- pickling -------------------------------------------------------------------------------------------------------
+
+
+class _Plain(_pickle.Pickler):
+    """The C pickler; a subclass, since only those take a `reducer_override` for each instance."""
+
+
+def dump_plain(encoder: Any, obj: Any) -> None:
+    """Pickle obj into the encoder; it raises `_core.ByValue` at what only cloudpickle can send."""
+    pickler = _Plain(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
+    pickler.reducer_override = encoder
+    pickler.dump(obj)
+
+
+def dump_by_value(encoder: Any, obj: Any) -> None:
+    """Pickle obj with cloudpickle: what lives in ``__main__`` or inside functions goes by value."""
+    import cloudpickle
+
+    class_of = _by_value_pickler(cloudpickle)
+    pickler = class_of(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
+    encoder.fallback = pickler.reducer_override  # bound, before the encoder stands in its place
+    pickler.__dict__["reducer_override"] = encoder
+    pickler.dump(obj)
+
+
+def _by_value_pickler(cloudpickle: Any) -> Any:
+    global _ByValue  # noqa: PLW0603 - cloudpickle is imported when it is first needed
+    if _ByValue is None:
+
+        class ByValue(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+            """cloudpickle's pickler; a subclass, so that an instance can have its own `reducer_override`."""
+
+        _ByValue = ByValue
+    return _ByValue
+
+
+_ByValue: Any = None
+
+
+def dumps(obj: Any) -> int:
+    """Pickle obj as a task's part would be, and throw the bytes away; raise what the pickler raises."""
+    encoder = _core.Encoder()
+    dump_by_value(encoder, obj)
+    return 0
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def explain_task(task: Any, error: BaseException, number: int) -> BaseException:
+    """Return the error that says which part of a task cannot be pickled."""
+    from ._pickle_path import find_in_task
+    from .errors import TaskPicklingError
+
+    found = find_in_task(*task, dumps)
+    part, reason = found if found is not None else ("the task", error)
+    explained = TaskPicklingError(part, reason, number)
+    explained.__cause__ = error
+    return explained
+
+
+def explain_result(result: Any, error: BaseException) -> BaseException:
+    """Return the error that says which part of a result cannot be pickled."""
+    from ._pickle_path import find_unpicklable
+    from .errors import TaskPicklingError
+
+    found = find_unpicklable(result, "result", dumps)
+    part, reason = found if found is not None else ("result", error)
+    explained = TaskPicklingError(part, _portable(reason), is_result=True)
+    explained.__cause__ = error
+    return explained
+
+
+def explain_no_task(task: Any, error: BaseException, number: int) -> BaseException:
+    """Return the error for an item of the input that is no (function, args, kwargs)."""
+    from ._arguments import no_task_error
+
+    return no_task_error(task, number)
+
+
+def make_death(
+    number: int,
+    pid: int,
+    status_known: int,
+    signal: int,
+    exit_code: int,
+    peak_memory: int,
+    attempts: int,
+    results: dict[int, Any],
+    server_died: int,
+) -> BaseException:
+    """Return `WorkerDied` for a task whose last attempt ended with its worker."""
+    from .errors import WorkerDied
+
+    return WorkerDied(
+        task=number,
+        pid=pid or None,
+        signal=signal if status_known and signal else None,
+        exit_code=exit_code if status_known and not signal else None,
+        peak_memory=peak_memory or None,
+        results=results,
+        attempts=attempts,
+    )
+
+
+def make_timeout(number: int, timeout: float) -> BaseException:
+    """Return the error for a result that did not come in time."""
+    from .errors import TimeoutError  # noqa: A004 - joblib's name
+
+    return TimeoutError(f"the result of task {number} did not come within timeout={timeout:g} seconds")
+
+
+def _rebuild_error(cls: Any, args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Make an exception without its ``__init__``, which may want arguments that nobody has."""
+    error: BaseException = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _can_travel(obj: Any) -> bool:
+    """True when obj comes back from a pickle as what it was."""
+    try:
+        return type(loads(_pickle_bytes(obj))) is type(obj)
+    except Exception:
+        return False
+
+
+def _pickle_bytes(obj: Any) -> bytes:
+    import io
+
+    import cloudpickle
+
+    file = io.BytesIO()
+    cloudpickle.Pickler(file, PROTOCOL).dump(obj)
+    return file.getvalue()
+
+
+loads = _pickle.loads
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return the error, or the nearest thing to it that can be pickled."""
+    if _can_travel(error):
+        return error
+    args = tuple(a if _can_travel(a) else repr(a) for a in error.args)
+    state = {k: v for k, v in getattr(error, "__dict__", {}).items() if _can_travel(v)}
+    try:
+        if _can_travel(type(error)) and type(_rebuild_error(type(error), args, state)) is type(error):
+            return _Rebuilt(type(error), args, state)
+    except Exception:  # noqa: S110 - a class that cannot be made again: told by name below
+        pass
+    return RuntimeError(f"{type(error).__qualname__}: {error}")
+
+
+class _Rebuilt(Exception):  # noqa: N818 - stands for an exception in a pickle, and is none there
+    """Pickles as the exception that it stands for."""
+
+    def __init__(self, cls: Any, args: tuple[Any, ...], state: dict[str, Any]) -> None:
+        super().__init__(cls, args, state)
+        self.parts = (cls, args, state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_error, self.parts
+
+
+def pack_error(error: BaseException) -> bytes:
+    """Return the bytes that tell the parent of an exception in a worker, its traceback included."""
+    import traceback
+
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    error.__traceback__ = None
+    return b"E" + _pickle_bytes((_portable(error), text))
+
+
+def unpack_error(data: bytes) -> BaseException:
+    """Return the exception of `pack_error`, with the worker's traceback as its cause."""
+    from .errors import with_remote_traceback
+
+    error, text = loads(data)
+    return with_remote_traceback(error, text)
+
+
+# ---- arrays that are not plain: see _arrays ---------------------------------------------------------------------------
+
+
+def __getattr__(name: str) -> Any:
+    """Find the reducers of `_arrays`, which needs NumPy, when there is an array."""
+    if name in ("special_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view"):
+        from . import _arrays
+
+        value = getattr(_arrays, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# ---- set-up of servers and workers ------------------------------------------------------------------------------------
+
+# Packages that leave one thread when imported, so that a server that has them can fork.
+SHARED = ("numpy", "scipy", "sklearn")
+
+
+def preload_for(stream: bytes, has_arrays: int, by_value: int) -> bytes:
+    """Return the names of what the server should import before it forks, as far as the first task tells."""
+    names = ["cloudpickle"] if by_value else []
+    for name in SHARED:
+        if name in sys.modules and (name.encode() in stream or (name == "numpy" and has_arrays)):
+            names.append(name)
+    return ",".join(names).encode()
+
+
+def preload(names: bytes) -> None:
+    """Import packages in the server, for all workers."""
+    from importlib import import_module
+
+    for name in names.decode().split(","):
+        try:
+            import_module(name)
+        except ImportError:  # noqa: PERF203 - not to be had here: workers will say so where it matters
+            continue
+
+
+def before_fork() -> None:
+    """Make the server's objects permanent, so that collections in workers leave their pages alone."""
+    import gc
+
+    gc.freeze()
+
+
+def start_worker() -> None:
+    """Run in each worker before its first task."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:  # imported before the fork: its generator is the same in all workers
+        numpy_random.seed()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)  # what a task prints is there when it has printed it
+
+
+def apply_settings(data: bytes) -> None:
+    """Take over what the parent's process looks like (see `_processes.settings_of`)."""
+    from . import _setup
+
+    _setup.apply(loads(data))
