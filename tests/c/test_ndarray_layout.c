@@ -144,7 +144,9 @@ static void compaction(void **state)
     check_compact(make(4, 2, AXES(2, 3), AXES(12, 4)), AXES(12, 4), 0, 24, 1);
     check_compact(make(4, 2, AXES(2, 3), AXES(4, 8)), AXES(4, 8), 0, 24, 1);
     check_compact(make(4, 1, AXES(10), AXES(-4)), AXES(-4), 36, 40, 1);
-    /* up to twice the elements is kept: 2 * 40 - 4, then 9 * 9 + 4 = 85 */
+    /* twice the elements, to the byte, is kept; one more is not */
+    check_compact(make(4, 1, AXES(2), AXES(12)), AXES(12), 0, 16, 1);
+    check_compact(make(4, 1, AXES(2), AXES(13)), AXES(4), 0, 8, 0);
     check_compact(make(4, 1, AXES(10), AXES(8)), AXES(8), 0, 76, 1);
     check_compact(make(4, 1, AXES(10), AXES(9)), AXES(4), 0, 40, 0);
     check_compact(make(4, 1, AXES(10), AXES(-9)), AXES(-4), 36, 40, 0);
@@ -160,7 +162,7 @@ static void compaction(void **state)
     check_compact(make(8, 3, AXES(4, 1, 4), AXES(8000, 80, 8)), AXES(32, 32, 8), 0, 128, 0);
     check_compact(make(8, 2, AXES(1, 4), AXES(INT64_MIN, 80)), AXES(-32, 8), 0, 32, 0);
     /* sliding windows: kept where that is smaller, laid out where a table would come along */
-    check_compact(make(8, 2, AXES(100, 10), AXES(8, 8)), AXES(8, 8), 0, 109 * 8 - 8 + 8, 1);
+    check_compact(make(8, 2, AXES(100, 10), AXES(8, 8)), AXES(8, 8), 0, 109 * 8, 1);
     check_compact(make(8, 2, AXES(100, 3), AXES(800, 800)), AXES(24, 8), 0, 2400, 0);
     /* nothing in it */
     check_compact(make(8, 2, AXES(0, 4), AXES(800, -80)), AXES(800, -80), 0, 0, 1);
