@@ -144,6 +144,7 @@ put_small(struct core_encoder *e, struct core_entry *entry, const struct joblot_
         return -1;
     memset(at, 0, pad);
     entry->kind = CORE_SMALL;
+    entry->size = layout->size;
     entry->offset = e->inline_bytes.size - (size_t)layout->size;
     return copy_elements(e->st, array, layout, at + pad);
 }
