@@ -124,16 +124,12 @@ add("recarray plain dtype", lambda size, folder: vector(">f8", size).view(np.rec
 
 for cls in (Bare, Tagged, OwnReduce, OwnReduceEx):
     for text in (">f8", "<f8", ">M8[s]", ">i4,<f8"):
-        own = {"note": {"k": [1, 2]}} if cls is not Bare else {}
+        own = {"unit" if cls is OwnReduce else "note": {"k": [1, 2]}} if cls is not Bare else {}
         add(
             f"subclass {cls.__name__}, {text}",
             lambda size, folder, c=cls, t=text, o=own: tagged(c, vector(t, size), **o),
         )
-    add(
-        f"subclass {cls.__name__}, transposed",
-        lambda size, folder, c=cls: tagged(c, grid(">f8", size).T, note="x") if c is not Bare
-        else grid(">f8", size).T.view(c),
-    )
+    add(f"subclass {cls.__name__}, transposed", lambda size, folder, c=cls: grid(">f8", size).T.view(c))
     add(f"subclass {cls.__name__}, reversed", lambda size, folder, c=cls: grid(">f8", size)[::-1].view(c))
     add(f"subclass {cls.__name__}, 0-d", lambda size, folder, c=cls: np.array(1.5, ">f8").view(c), SMALL)
     add(f"subclass {cls.__name__}, empty", lambda size, folder, c=cls: np.empty((0, 2), ">i4").view(c), SMALL)
