@@ -185,6 +185,7 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
                 call->early_deaths++;
             if (joblot__call_bury(call, i, event))
                 return true;
+            call->given_back = true;
             k = (size_t)-1; /* the list has changed */
             call->next_peer = 0;
         }
@@ -246,7 +247,7 @@ static void look_around(joblot_call *call)
 static bool anything_there(joblot_call *call)
 {
     for (size_t i = 0; i < call->n_peers; i++)
-        if (joblot__ring_has_more(&call->peers[i]->up))
+        if (joblot__ring_has_more(&call->peers[i]->up) || joblot__peer_has_read(call->peers[i]))
             return true;
     return false;
 }
@@ -296,10 +297,17 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
         return joblot__fail(err, JOBLOT_INVALID, 0, "the event before this one is not done");
     for (;;) {
         joblot_status status = joblot__call_dispatch(call, err);
+        size_t waiting = call->queued.count;
         if (status != JOBLOT_OK || take_event(call, event, &status, err))
             return status;
         if (call->early_deaths >= MAX_EARLY_DEATHS)
             return too_many_deaths(err);
+        if (call->given_back) { /* workers that are idle are not to sleep over it */
+            call->given_back = false;
+            continue;
+        }
+        if (call->queued.count > waiting) /* a death gave tasks back: hand them out before any sleep */
+            continue;
         if (call->pending == 0)
             event->kind = JOBLOT_EVENT_IDLE;
         int64_t left = timeout_ns > 0 ? deadline - joblot__os_clock() : timeout_ns;

@@ -106,6 +106,12 @@ void joblot__peer_wake(struct joblot__peer *peer, uint32_t least_reason)
     (void)joblot__os_event_ring(peer->bell);
 }
 
+bool joblot__peer_has_read(struct joblot__peer *peer)
+{
+    (void)joblot__ring_used(&peer->down);
+    return peer->ring_full && peer->down.head != peer->full_at;
+}
+
 static struct joblot__told *find_told(struct joblot__peer *peer, uint32_t id)
 {
     for (size_t i = peer->n_told; i-- > 0;)
@@ -172,6 +178,8 @@ joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *
             return status;
     }
     unsigned char *at = *sent ? joblot__ring_reserve(&peer->down, type, task->size) : NULL;
+    peer->ring_full = *sent && at == NULL;
+    peer->full_at = peer->down.head;
     *sent = at != NULL;
     if (at == NULL)
         return JOBLOT_OK;

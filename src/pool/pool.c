@@ -369,6 +369,9 @@ void joblot_pool_close(joblot_pool *pool, int64_t grace_ns)
             memset(at, 0, 8);
             joblot__ring_commit(&peer->down);
             joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+        } else { /* its ring is full, of notes for one: the end of the socket says the same */
+            (void)joblot__os_close(peer->socket);
+            peer->socket = -1;
         }
     }
     end_server(pool, grace_ns);

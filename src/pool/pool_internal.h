@@ -53,6 +53,8 @@ struct joblot__peer {
     size_t notes_sent;
     uint64_t kept_key;
     bool socket_full, hello, gone; /* gone: its pidfd has fired */
+    bool ring_full; /* what was to be sent did not fit when the worker had read up to full_at */
+    uint64_t full_at;
     bool met;     /* its pid and pidfd are known to its call's thread */
     bool garbled; /* it wrote what cannot be read: nothing more is read, and it is condemned */
     uint64_t cookie_address;
@@ -96,6 +98,7 @@ struct joblot_call {
     unsigned early_deaths; /* workers in a row that died before they said hello */
     unsigned since_look;   /* events since the last look at the pidfds */
     bool event_open;
+    bool given_back; /* a death has put tasks back into the queue */
     struct joblot__buffer parts, sizes; /* of the open event's answer */
     joblot_segment *copied;             /* where the worker copied the answer, if it had to */
 };
@@ -104,6 +107,8 @@ struct joblot_call {
 joblot_status joblot__peer_new(joblot_pool *pool, struct joblot__peer **out, int worker_fds[4], joblot_error *err);
 void joblot__peer_free(struct joblot__peer *peer);
 void joblot__peer_wake(struct joblot__peer *peer, uint32_t least_reason);
+/* Something did not fit into its ring, and it has read on since. */
+bool joblot__peer_has_read(struct joblot__peer *peer);
 /* Writes a task or note into its ring, its segments told.  *sent is false when there is no room now, in the ring or on
  * the socket: the worker will make some.  An error means that memory or descriptors are short. */
 joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *task, uint32_t type, bool *sent,
