@@ -53,7 +53,7 @@ load_names(struct core_state *st, PyObject *numpy)
     struct {
         const char *name;
         PyObject **at;
-    } names[] = {{"ndarray", &st->ndarray},   {"memmap", &st->memmap}, {"matrix", &st->matrix},
+    } names[] = {{"dtype", &st->dtype}, {"ndarray", &st->ndarray},   {"memmap", &st->memmap}, {"matrix", &st->matrix},
                  {"recarray", &st->recarray}, {"empty", &st->empty}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         Py_XDECREF(*names[i].at);
@@ -70,6 +70,29 @@ load_names(struct core_state *st, PyObject *numpy)
         return -1;
     st->numpy = Py_NewRef(numpy);
     return 0;
+}
+
+enum { OBJECT_NUM = 17, VOID_NUM = 20, DATETIME_NUM = 21, TIMEDELTA_NUM = 22, FIRST_UNKNOWN_NUM = 24 };
+
+static long
+int_attribute(PyObject *obj, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(obj, name);
+    if (value == NULL)
+        return -1;
+    long n = PyLong_AsLong(value);
+    Py_DECREF(value);
+    return n;
+}
+
+/* A dtype of dates: what NumPy pickles of one without a unit loses its byte order. */
+int
+core_is_date_dtype(struct core_state *st, PyObject *obj)
+{
+    if (st->dtype == NULL || !PyObject_TypeCheck(obj, (PyTypeObject *)st->dtype))
+        return 0;
+    long num = int_attribute(obj, "num");
+    return num < 0 && PyErr_Occurred() ? -1 : num == DATETIME_NUM || num == TIMEDELTA_NUM;
 }
 
 int
@@ -95,17 +118,6 @@ core_is_array(struct core_state *st, PyObject *obj)
     return PyObject_TypeCheck(obj, (PyTypeObject *)st->ndarray);
 }
 
-static long
-int_attribute(PyObject *obj, const char *name)
-{
-    PyObject *value = PyObject_GetAttrString(obj, name);
-    if (value == NULL)
-        return -1;
-    long n = PyLong_AsLong(value);
-    Py_DECREF(value);
-    return n;
-}
-
 static int
 is_none(PyObject *obj, const char *name)
 {
@@ -115,8 +127,6 @@ is_none(PyObject *obj, const char *name)
     Py_DECREF(value);
     return value == Py_None;
 }
-
-enum { OBJECT_NUM = 17, VOID_NUM = 20, FIRST_UNKNOWN_NUM = 24 };
 
 /* '>' + 'i': names the C type as well, where two of them have one size (long and long long). */
 static PyObject *
@@ -153,6 +163,23 @@ done:
     return spec;
 }
 
+/* NumPy reads '>M8', a date without a unit, as native: put the order of the spec back.  Takes the reference. */
+static PyObject *
+in_order_of(PyObject *dtype, PyObject *spec)
+{
+    Py_UCS4 wanted = PyUnicode_GET_LENGTH(spec) > 0 ? PyUnicode_READ_CHAR(spec, 0) : 0;
+    PyObject *order = wanted == '<' || wanted == '>' ? PyObject_GetAttrString(dtype, "byteorder") : NULL;
+    bool native = order != NULL && PyUnicode_CompareWithASCIIString(order, "=") == 0;
+    Py_XDECREF(order);
+    if (order == NULL && PyErr_Occurred()) {
+        Py_DECREF(dtype);
+        return NULL;
+    }
+    if (native && wanted != (PY_BIG_ENDIAN ? '>' : '<'))
+        Py_SETREF(dtype, PyObject_CallMethod(dtype, "newbyteorder", "C", (int)wanted));
+    return dtype;
+}
+
 PyObject *
 core_dtype_of_spec(struct core_state *st, PyObject *spec)
 {
@@ -172,6 +199,8 @@ core_dtype_of_spec(struct core_state *st, PyObject *spec)
     }
     dtype = PyObject_CallMethod(module, "dtype", "O", spec);
     Py_DECREF(module);
+    if (dtype != NULL)
+        dtype = in_order_of(dtype, spec);
     if (dtype != NULL && PyDict_SetItem(st->dtypes, spec, dtype) < 0)
         Py_CLEAR(dtype);
     return dtype;

@@ -28,7 +28,7 @@ struct core_state {
     PyObject *dtypes;       /* spec -> numpy.dtype */
     PyObject *loads;        /* _pickle.loads */
     PyObject *numpy;        /* module, once there was an array */
-    PyObject *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */
+    PyObject *dtype, *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */
     PyObject *helpers;      /* joblot._transport, imported when first needed */
 };
 
@@ -76,6 +76,7 @@ int core_view_init(struct core_view *view, PyObject *array);
 void core_view_clear(struct core_view *view);
 /* Is NumPy there, and obj an ndarray?  Loads the names that arrays.c needs once NumPy is. */
 int core_is_array(struct core_state *st, PyObject *obj);
+int core_is_date_dtype(struct core_state *st, PyObject *obj);
 /* A short name for a dtype that a name describes fully ('>i4'), or None; new reference. */
 PyObject *core_dtype_spec(struct core_state *st, PyObject *array);
 PyObject *core_dtype_of_spec(struct core_state *st, PyObject *spec); /* spec, or a dtype itself; new reference */

@@ -273,10 +273,11 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
     struct core_view view;
     bool c_order = is_contiguous(a, false), whole = offset == 0 && (c_order || is_contiguous(a, true));
     PyObject *array = NULL, *base = NULL;
-    if (whole) {
+    if (whole) { /* not numpy.empty, which makes a date without a unit native */
         PyObject *shape = int_tuple(a->shape, a->ndim);
         if (shape != NULL)
-            base = PyObject_CallFunction(st->empty, "OOs", shape, dtype, c_order ? "C" : "F");
+            base = PyObject_CallMethod(st->ndarray, "__new__", "OOOOiOs", cls, shape, dtype, Py_None, 0, Py_None,
+                                       c_order ? "C" : "F");
         Py_XDECREF(shape);
     } else {
         base = PyObject_CallFunction(st->empty, "(K)s", (unsigned long long)h->size, "u1");
@@ -287,12 +288,9 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
     core_view_clear(&view);
     if (rc < 0)
         goto error;
-    if (!whole)
-        array = new_array(st, cls, a, dtype, base, offset);
-    else if (cls != st->ndarray)
-        array = PyObject_CallMethod(base, "view", "O", cls);
-    else
+    if (whole)
         return base;
+    array = new_array(st, cls, a, dtype, base, offset);
 error:
     Py_XDECREF(base);
     return array;

@@ -150,6 +150,9 @@ reduce(struct core_encoder *e, PyObject *obj)
         return NULL;
     if (array)
         return reduce_array(e, obj);
+    int date = core_is_date_dtype(e->st, obj);
+    if (date != 0)
+        return date < 0 ? NULL : reduce_by_helper(e, "reduce_date_dtype", obj);
     if (e->by_value)
         return e->fallback != NULL ? PyObject_CallOneArg(e->fallback, obj) : Py_NewRef(Py_NotImplemented);
     if (PyFunction_Check(obj) || PyType_Check(obj)) {

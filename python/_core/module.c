@@ -91,7 +91,7 @@ exec_module(PyObject *module)
 
 #define VISIT_ALL(X)                                                                                                 \
     X(st->delayed_type) X(st->encoder_type) X(st->handle_type) X(st->memory_type) X(st->pool_type) X(st->by_value)   \
-    X(st->array_function) X(st->dtypes) X(st->loads) X(st->numpy) X(st->ndarray) X(st->memmap) X(st->matrix)         \
+    X(st->array_function) X(st->dtypes) X(st->loads) X(st->numpy) X(st->dtype) X(st->ndarray) X(st->memmap) X(st->matrix)         \
     X(st->recarray) X(st->masked) X(st->empty) X(st->helpers)
 
 static int

@@ -155,8 +155,12 @@ submit(struct run *r, PyObject *task)
 static int
 check_task(struct run *r, PyObject *task)
 {
-    if (PyTuple_Check(task) && PyTuple_GET_SIZE(task) == 3 && PyCallable_Check(PyTuple_GET_ITEM(task, 0)))
-        return 0;
+    if (PyTuple_Check(task) && PyTuple_GET_SIZE(task) == 3 && PyCallable_Check(PyTuple_GET_ITEM(task, 0))) {
+        PyObject *args = PyTuple_GET_ITEM(task, 1), *kwargs = PyTuple_GET_ITEM(task, 2);
+        if ((PyTuple_CheckExact(args) || Py_TYPE(args)->tp_iter != NULL) &&
+            (PyDict_CheckExact(kwargs) || PyMapping_Check(kwargs)))
+            return 0;
+    }
     PyErr_SetString(PyExc_TypeError, "not a task");
     explain(r, "explain_no_task", task);
     return -1;

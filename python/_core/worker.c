@@ -7,6 +7,7 @@ struct context {
     struct core_state *st;
     PyThreadState *thread; /* of the one thread of this process that the engine knows */
     PyObject *functions;   /* id -> function, or the exception that loading it raised */
+    PyObject *restore;     /* called before each task: what an earlier one left set in this thread goes */
     struct core_encoder *encoder;
 };
 
@@ -201,7 +202,9 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
     PyObject *part[3] = {NULL, NULL, NULL}, *result = NULL;
     joblot_status status = JOBLOT_OK;
     enter(c);
-    bool ok = read_task(c, &d, part) == 0;
+    PyObject *restored = c->restore != NULL ? PyObject_CallNoArgs(c->restore) : NULL;
+    Py_XDECREF(restored);
+    bool ok = (restored != NULL || c->restore == NULL) && read_task(c, &d, part) == 0;
     core_decoder_clear(&d);
     if (ok)
         result = call_task(part);
@@ -263,6 +266,7 @@ take_note(joblot_worker *worker, const struct joblot_task *task, void *context, 
         PyObject *helper = core_helper(c->st, "apply_settings");
         PyObject *done = helper ? PyObject_CallFunction(helper, "y#", (const char *)bytes, (Py_ssize_t)size) : NULL;
         rc = done == NULL ? -1 : 0;
+        Py_XSETREF(c->restore, Py_XNewRef(done));
         Py_XDECREF(helper);
         Py_XDECREF(done);
     }
@@ -326,6 +330,7 @@ core_serve(PyObject *module, PyObject *args)
     enter(&c);
     Py_DECREF(c.functions);
     Py_DECREF(c.encoder);
+    Py_XDECREF(c.restore);
     if (status != JOBLOT_OK)
         return core_raise(c.st, status, &err);
     return PyUnicode_FromString(role == JOBLOT_ROLE_WORKER ? "worker" : "server");

@@ -37,6 +37,17 @@ def special_dtype(array: Any, encoder: Any) -> Any:
     return _unpack, (packed, order, flipped, shape, type(array))
 
 
+def reduce_date_dtype(dtype: Any, encoder: Any) -> Any:
+    """Reduce a dtype of dates: NumPy's own pickle of one without a unit comes back in the machine's byte order."""
+    if dtype.str[0] == np.dtype("M8").str[0] or dtype.str[2:] != "8":
+        return NotImplemented
+    return _date_dtype, (dtype.str,)
+
+
+def _date_dtype(text: str) -> Any:
+    return np.dtype(text).newbyteorder(text[0])  # type: ignore[arg-type]
+
+
 def _view_class(array: Any, reduced: Any) -> Any:
     """Give NumPy's reduction the class of the array: it makes an empty one of it, and sets its state."""
     function, args, state = reduced
@@ -76,9 +87,16 @@ def _unpack(packed: Any, order: tuple[int, ...], flipped: tuple[int, ...], shape
 
 def reduce_masked(array: Any, encoder: Any) -> Any:
     """Reduce a MaskedArray to its data, as an array of its own, and its attributes (mask, fill value, ...)."""
-    state = dict(array.__dict__)
+    state = {name: _without_maps(value) for name, value in array.__dict__.items() if not isinstance(value, mmap.mmap)}
     data = np.ndarray.view(array, np.ndarray)
     return _rebuild_masked, (data, state)
+
+
+def _without_maps(value: Any) -> Any:
+    """Leave out the map that a masked view of a memmap notes among its options: it belongs to this process."""
+    if type(value) is not dict:
+        return value
+    return {name: item for name, item in value.items() if not isinstance(item, mmap.mmap)}
 
 
 def _rebuild_masked(data: Any, state: dict[str, Any]) -> Any:
@@ -179,18 +197,17 @@ def _by_file(array: Any, owner: Any) -> Any:
     if not _is_mapping_of(start, name):
         return NotImplemented
     mode = "r" if owner.mode == "r" or not array.flags.writeable else "r+"
-    place = file_start + first - start
     return _open_memmap, (
         name,
         mode,
         array.dtype,
         array.shape,
         array.strides,
-        place,
-        high - low,
-        -low,
+        file_start,
+        first + (high - low) - start,
+        _address(array) - start,
         owner.offset,
-        owner.mode,
+        "r" if owner.mode == "r" else "r+",  # w+ would empty the file if it were used again
     )
 
 
@@ -232,18 +249,17 @@ def _open_memmap(
     dtype: Any,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
-    place: int,
+    start: int,
     size: int,
     origin: int,
     offset: int,
     shown_mode: str,
 ) -> Any:
-    """Map part of a file as the array that it was in the process that sent it."""
-    lead = place % mmap.ALLOCATIONGRANULARITY
+    """Map a file, from where its memmap began, as the array that it was in the process that sent it."""
     access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
     with open(name, "rb" if mode == "r" else "r+b") as file:
-        mapped = mmap.mmap(file.fileno(), size + lead, access=access, offset=place - lead)
-    array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, lead + origin, strides)  # type: ignore[type-var]
+        mapped = mmap.mmap(file.fileno(), size, access=access, offset=start)
+    array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, origin, strides)  # type: ignore[type-var]
     array._mmap = mapped
     array.filename = name
     array.offset = offset

@@ -12,6 +12,7 @@ from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 PROTOCOL = 5
@@ -71,7 +72,7 @@ def explain_task(task: Any, error: BaseException, number: int) -> BaseException:
     from ._pickle_path import find_in_task
     from .errors import TaskPicklingError
 
-    found = find_in_task(*task, dumps)
+    found = find_in_task(task[0], task[1], task[2], dumps)
     part, reason = found if found is not None else ("the task", error)
     explained = TaskPicklingError(part, reason, number)
     explained.__cause__ = error
@@ -205,7 +206,7 @@ def unpack_error(data: bytes) -> BaseException:
 
 def __getattr__(name: str) -> Any:
     """Find the reducers of `_arrays`, which needs NumPy, when there is an array."""
-    if name in ("special_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view"):
+    if name in ("special_dtype", "reduce_date_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view"):
         from . import _arrays
 
         value = getattr(_arrays, name)
@@ -258,8 +259,12 @@ def start_worker() -> None:
             reconfigure(line_buffering=True)  # what a task prints is there when it has printed it
 
 
-def apply_settings(data: bytes) -> None:
-    """Take over what the parent's process looks like (see `_processes.settings_of`)."""
-    from . import _setup
+def apply_settings(data: bytes) -> Callable[[], object]:
+    """Take over what the parent's process looks like (see `_setup.capture`); return what each task starts with."""
+    from functools import partial
 
-    _setup.apply(loads(data))
+    from . import _setup, config
+
+    settings = loads(data)
+    _setup.apply(settings)
+    return partial(config.apply_worker_state, settings["state"])
