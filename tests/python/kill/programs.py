@@ -1,0 +1,139 @@
+"""Programs of users, run in a process of their own, and the look for what they leave behind.
+
+A program is Python text. It ends well when its exit code is 0, its last line of output is ``fine`` and stderr is
+empty. Each one gets an environment variable with a value of its own, which its server, its workers and whatever their
+tasks start inherit, and a temp folder of its own: so what is left of it can be told from everybody else's.
+"""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+
+MARK = "JOBLOT_TEST_PROGRAM"
+# Seconds after which nothing of a program may be there any more.
+GRACE = 2.0
+# What stands before each program's text, on one line, so that line numbers in messages are off by one only.
+PRELUDE = (
+    "import os, signal, sys, threading, time; from joblot import Parallel, WorkerDied, delayed, parallel_config; "
+    "here = os.path.dirname(os.path.abspath(sys.argv[0]))\n"
+)
+# joblib's own files in /dev/shm, which a comparison that runs beside this test may make. joblot makes none anywhere.
+FOREIGN = ("joblib_memmapping_folder_", "loky-", "sem.loky-")
+
+
+class Program:
+    """A program that runs, or has run.
+
+    Parameters
+    ----------
+    text : str
+        The program; it is dedented, and `PRELUDE` is put before it.
+    folder : pathlib.Path
+        Where its file lies; `here` in the program.
+    """
+
+    def __init__(self, text, folder, limit=60.0, environ=None):
+        self.folder = pathlib.Path(folder)
+        self.limit = limit
+        self.mark = uuid.uuid4().hex
+        self.temp = self.folder / f"temp-{self.mark}"
+        self.temp.mkdir()
+        path = self.folder / f"program_{self.mark[:8]}.py"
+        path.write_text(PRELUDE + textwrap.dedent(text), encoding="utf-8")
+        self.shm = _listing("/dev/shm")
+        self.start([sys.executable, str(path)], environ or {})
+
+    def start(self, command, environ):
+        self.stderr = (self.folder / f"stderr-{self.mark}").open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            stdin=subprocess.DEVNULL,
+            cwd=self.folder,
+            env={**os.environ, MARK: self.mark, "TMPDIR": str(self.temp), **environ},
+            text=True,
+            start_new_session=True,
+        )
+
+    def line(self):
+        """The next line of output, without its end; fails when the program ends before it."""
+        text = self.process.stdout.readline()
+        assert text.endswith("\n"), f"the program ended with {text!r} and {self.errors()}"
+        return text[:-1]
+
+    def errors(self):
+        self.stderr.seek(0)
+        return self.stderr.read()
+
+    def wait(self):
+        """The rest of its output, when it has ended."""
+        try:
+            out, _ = self.process.communicate(timeout=self.limit)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the program did not end: {self.processes()}\n{self.errors()}") from None
+        return out
+
+    def processes(self):
+        """(pid, name) of all processes that stem from this program; zombies do not count."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if wanted in pathlib.Path(entry.path, "environ").read_bytes().split(b"\0"):
+                        name = pathlib.Path(entry.path, "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                        found.append((int(entry.name), name[-60:]))
+        return found
+
+    def kill(self):
+        """SIGKILL to the program itself."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def left(self):
+        """What is there of it, beside its own files."""
+        shm = [name for name in _listing("/dev/shm") - self.shm if not name.startswith(FOREIGN)]
+        return self.processes(), sorted(shm), sorted(_listing(self.temp))
+
+    def assert_nothing_left(self):
+        end = time.monotonic() + GRACE
+        while self.left() != ([], [], []) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert self.left() == ([], [], [])
+
+    def close(self):
+        """Away with it, however it is."""
+        for pid, _ in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.stdout.close()
+        self.process.wait()
+        self.stderr.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _listing(folder):
+    return set(os.listdir(folder))
+
+
+def run(text, folder, limit=60.0, **settings):
+    """Run a program that ends well; return what it printed before ``fine``, as lines."""
+    with Program(text, folder, limit, **settings) as program:
+        out = program.wait()
+        assert (program.process.returncode, program.errors()) == (0, "")
+        lines = out.splitlines()
+        assert lines[-1:] == ["fine"], lines
+        program.assert_nothing_left()
+    return lines[:-1]
