@@ -123,11 +123,14 @@ size_t joblot_call_batch(const joblot_call *call)
     return fit > (double)batch ? (size_t)fit : batch;
 }
 
-/* The batch, less at the end of the queue, so that all workers have something to do there. */
+/* How many tasks a worker may have: the batch, less where there are too few for all workers to have that many. */
 static size_t batch_now(const joblot_call *call)
 {
     size_t batch = joblot_call_batch(call), least = call->options.batch ? call->options.batch : 1;
-    size_t share = (call->queued.count + call->n_peers - 1) / (call->n_peers ? call->n_peers : 1);
+    size_t unfinished = call->queued.count;
+    for (size_t i = 0; i < call->n_peers; i++)
+        unfinished += call->peers[i]->in_flight.count;
+    size_t share = (unfinished + call->n_peers - 1) / (call->n_peers ? call->n_peers : 1);
     if (batch > share)
         batch = share;
     return batch > least ? batch : least;
