@@ -92,6 +92,13 @@ class Program:
                         found.append((int(entry.name), name[-60:]))
         return found
 
+    def wait_for(self, condition):
+        """Wait until a condition on its processes holds."""
+        end = time.monotonic() + self.limit
+        while not condition(self.processes()):
+            assert time.monotonic() < end, self.processes()
+            time.sleep(0.02)
+
     def kill(self):
         """SIGKILL to the program itself."""
         self.process.send_signal(signal.SIGKILL)

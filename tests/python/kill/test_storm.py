@@ -1,0 +1,99 @@
+"""Random deaths under load: every result is right, and nothing is left."""
+
+from .programs import run
+
+
+def test_workers_are_killed_every_150_ms(tmp_path):
+    run(
+        """
+        import random
+        import numpy
+        from joblot import _processes
+
+        def kill_them():
+            chance = random.Random(7)
+            while not over:
+                time.sleep(0.15)
+                pids = _processes._pool.processes()[1]
+                if pids:
+                    os.kill(chance.choice(pids), signal.SIGKILL)
+                    killed.append(1)
+
+        def work(array, i):
+            with open(os.path.join(here, f"started-{i}"), "a") as file:
+                file.write("x")
+            time.sleep(0.02)  # so that there is something to kill
+            part = array[i::600]
+            return array.dtype.str, part.copy(), int(array[: 10 * i + 10].sum()), type(array).__name__
+
+        array = numpy.arange(400_000, dtype=">i4")
+        killed, over = [], False
+        Parallel(n_jobs=2)([delayed(abs)(-1)])
+        thread = threading.Thread(target=kill_them)
+        thread.start()
+        try:
+            results = Parallel(n_jobs=2, retries=200)(delayed(work)(array, i) for i in range(600))
+        finally:
+            over = True
+        thread.join()
+        for i, (dtype, part, total, kind) in enumerate(results):
+            assert (dtype, kind) == (">i4", "memmap")
+            assert part.dtype.str == ">i4" and numpy.array_equal(part, numpy.arange(i, 400_000, 600))
+            assert total == (10 * i + 10) * (10 * i + 9) // 2
+        starts = sum(os.path.getsize(os.path.join(here, f"started-{i}")) for i in range(600))
+        assert len(killed) > 5, killed
+        assert 600 <= starts <= 600 + len(killed), (starts, len(killed))  # a death costs one attempt at most
+        print("fine")
+        """,
+        tmp_path,
+        limit=90,
+    )
+
+
+def test_workers_are_killed_while_they_send_large_results(tmp_path):
+    run(
+        """
+        import random
+        import numpy
+
+        def work(i):
+            if random.random() < 0.5:
+                threading.Timer(random.random() / 50, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            return numpy.full(500_000, i, dtype=">u4")
+
+        for dtype, i in [(r.dtype.str, i) for _ in range(3)
+                         for i, r in enumerate(Parallel(n_jobs=2, retries=200)(delayed(work)(i) for i in range(30)))
+                         if r.dtype.str != ">u4" or not (r == i).all()]:
+            raise AssertionError((dtype, i))
+        print("fine")
+        """,
+        tmp_path,
+        limit=90,
+    )
+
+
+def test_four_calls_at_once_and_deaths_in_each(tmp_path):
+    run(
+        """
+        def work(call, i):
+            path = os.path.join(here, f"{call}-{i}")
+            first = not os.path.exists(path)
+            open(path, "w").close()
+            if first and i % 7 == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call, i
+
+        def run_call(call):
+            results[call] = Parallel(n_jobs=2, retries=1)([delayed(work)(call, i) for i in range(50)])
+
+        results = {}
+        threads = [threading.Thread(target=run_call, args=(call,)) for call in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == {call: [(call, i) for i in range(50)] for call in range(4)}
+        print("fine")
+        """,
+        tmp_path,
+    )
