@@ -153,6 +153,21 @@ int core_shares_add(struct core_shares *shares, const struct joblot_array *place
 int core_shares_task(struct core_shares *shares, uint64_t number);
 void core_shares_done(struct core_shares *shares, uint64_t number);
 
+/* ---- functions.c ---- */
+
+/* Functions that are sent once per call.  `sequence`: nothing runs between two draws of the input. */
+struct core_functions *core_functions_new(bool sequence, uint32_t *last_id);
+void core_functions_free(struct core_functions *f);
+/* The number by which tasks name a function, sent to the workers now if need be; 0: it goes with each task; -1: an
+ * exception is set. */
+long core_function_id(struct core_functions *f, joblot_call *call, struct core_encoder *e, PyObject *function);
+
+/* ---- scalars.c ---- */
+
+/* 1: written; 0: something in it is no scalar, and nothing was written; -1: an exception is set. */
+int core_scalar_write(struct core_bytes *out, PyObject *obj);
+PyObject *core_scalar_read(const unsigned char *data, size_t size);
+
 /* ---- decode.c ---- */
 
 /* Where a message's parts are: with a worker (arrived parts), or in an event of the parent. */
@@ -178,7 +193,14 @@ PyObject *core_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs);
 /* ---- worker.c, pool.c ---- */
 
 /* First byte of part 0. */
-enum core_form { CORE_CALL = 'C', CORE_NAMED = 'N', CORE_RESULT = 'R', CORE_ERROR = 'E' };
+enum core_form {
+    CORE_CALL = 'C',   /* pickle of (function, args, kwargs) */
+    CORE_NAMED = 'N',  /* u32 function; pickle of (args, kwargs) */
+    CORE_PLAIN = 'S',  /* u32 function; args as scalars */
+    CORE_RESULT = 'R', /* pickle */
+    CORE_VALUE = 'V',  /* scalars */
+    CORE_ERROR = 'E'
+};
 /* Kinds of note. */
 enum { CORE_NOTE_SETTINGS = 1, CORE_NOTE_FUNCTION = 2 };
 

@@ -42,7 +42,15 @@ cpu_count(PyObject *module, PyObject *unused)
     return PyLong_FromLong(joblot_cpu_count());
 }
 
+static PyObject *
+is_by_reference(PyObject *module, PyObject *obj)
+{
+    (void)module;
+    return PyBool_FromLong(core_is_by_reference(obj));
+}
+
 static PyMethodDef functions[] = {
+    {"is_by_reference", is_by_reference, METH_O, "Does a worker find this function or class under its name?"},
     {"cpu_count", cpu_count, METH_NOARGS, "Processors that this process may use."},
     {"serve", core_serve, METH_VARARGS, "Be a server on a socket and the parent's pidfd; 'worker' in each fork of it."},
     {"_array", (PyCFunction)(void (*)(void))core_array, METH_FASTCALL, "Make an array of a message that is being read."},

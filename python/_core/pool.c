@@ -18,7 +18,7 @@ struct run {
     PyObject *tasks;    /* iterator */
     PyObject *results;  /* list; `missing` where there is none yet */
     PyObject *missing;
-    PyObject *functions; /* function -> id, of those that workers know by now */
+    struct core_functions *functions;
     PyObject *progress;
     struct core_encoder *encoder;
     Py_ssize_t pre_dispatch; /* batches; < 0: all */
@@ -26,7 +26,7 @@ struct run {
     double timeout;
     Py_ssize_t drawn, done, head; /* head: the first without a result */
     int64_t head_since;
-    bool exhausted, preload_known, first_function;
+    bool exhausted, preload_known;
 };
 
 /* ---- tasks ---- */
@@ -38,42 +38,11 @@ fail_status(struct run *r, joblot_status status, const joblot_error *err)
     return -1;
 }
 
-/* A function that workers find by its name is sent once per call. Its id; 0: not such a function; -1: exception. */
-static long
-function_id(struct run *r, PyObject *function)
-{
-    joblot_error err;
-    if (!PyFunction_Check(function) && !PyCFunction_CheckExact(function))
-        return 0;
-    PyObject *known = PyDict_GetItemWithError(r->functions, function);
-    if (known != NULL)
-        return PyLong_AsLong(known);
-    if (PyErr_Occurred())
-        return -1;
-    if (!PyFunction_Check(function) || !core_is_by_reference(function))
-        return 0;
-    uint32_t id = ++r->owner->last_function;
-    unsigned char head[5] = {r->first_function, (unsigned char)id, (unsigned char)(id >> 8), (unsigned char)(id >> 16),
-                             (unsigned char)(id >> 24)};
-    core_encoder_reset(r->encoder);
-    if (core_bytes_add(&r->encoder->stream, head, sizeof head) < 0 || core_encode(r->encoder, function) < 0)
-        return -1;
-    joblot_status status = joblot_call_note(r->call, CORE_NOTE_FUNCTION, 0, r->encoder->stream.data,
-                                            r->encoder->stream.size, &err);
-    if (status != JOBLOT_OK)
-        return fail_status(r, status, &err);
-    r->first_function = false;
-    PyObject *value = PyLong_FromUnsignedLong(id);
-    int rc = value == NULL ? -1 : PyDict_SetItem(r->functions, function, value);
-    Py_XDECREF(value);
-    return rc < 0 ? -1 : (long)id;
-}
-
 static int
 write_task(struct run *r, PyObject *task)
 {
     PyObject *function = PyTuple_GET_ITEM(task, 0);
-    long id = function_id(r, function);
+    long id = core_function_id(r->functions, r->call, r->encoder, function);
     unsigned char head[5] = {CORE_NAMED, (unsigned char)id, (unsigned char)(id >> 8), (unsigned char)(id >> 16),
                              (unsigned char)(id >> 24)};
     if (id < 0)
@@ -82,6 +51,17 @@ write_task(struct run *r, PyObject *task)
     if (id == 0) {
         head[0] = CORE_CALL;
         return core_bytes_add(&r->encoder->stream, head, 1) < 0 ? -1 : core_encode(r->encoder, task);
+    }
+    if (PyTuple_CheckExact(PyTuple_GET_ITEM(task, 1)) && PyDict_CheckExact(PyTuple_GET_ITEM(task, 2)) &&
+        PyDict_GET_SIZE(PyTuple_GET_ITEM(task, 2)) == 0) {
+        head[0] = CORE_PLAIN;
+        int plain = core_bytes_add(&r->encoder->stream, head, 5) < 0
+                        ? -1
+                        : core_scalar_write(&r->encoder->stream, PyTuple_GET_ITEM(task, 1));
+        if (plain != 0)
+            return plain < 0 ? -1 : core_finish_parts(r->encoder);
+        r->encoder->stream.size = 0;
+        head[0] = CORE_NAMED;
     }
     PyObject *rest = PyTuple_Pack(2, PyTuple_GET_ITEM(task, 1), PyTuple_GET_ITEM(task, 2));
     int rc = rest == NULL || core_bytes_add(&r->encoder->stream, head, 5) < 0 ? -1 : core_encode(r->encoder, rest);
@@ -248,6 +228,8 @@ take_result(struct run *r, struct joblot_event *event)
             rc = raise_error(r, stream + 1, size - 1);
         else if (size > 1 && stream[0] == CORE_RESULT)
             result = core_decode(&d, stream + 1, size - 1);
+        else if (size > 1 && stream[0] == CORE_VALUE)
+            result = core_scalar_read(stream + 1, size - 1);
         else
             PyErr_SetString(PyExc_ValueError, "an answer that this version of joblot does not know");
     }
@@ -399,7 +381,7 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
                             "mmap_mode",  "folder",      "fallback_folder", "compare", "settings_key", "settings",
                             "progress",   NULL};
     struct pool *pool = (struct pool *)self;
-    struct run r = {.st = pool->st, .owner = pool, .first_function = true};
+    struct run r = {.st = pool->st, .owner = pool};
     struct joblot_call_options options = {.n_workers = 1};
     Py_ssize_t batch;
     long long max_nbytes;
@@ -419,12 +401,13 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     options.n_workers = (size_t)r.n_jobs;
     options.batch = (size_t)batch;
     r.results = PyList_New(0);
-    r.functions = PyDict_New();
-    r.missing = r.functions; /* an object that no task can return */
+    r.functions = core_functions_new(!compare, &pool->last_function);
+
     r.encoder = core_encoder_new(r.st);
     if (r.encoder != NULL)
         r.encoder->shares = core_shares_new(compare);
     if (r.results != NULL && r.functions != NULL && r.encoder != NULL && r.encoder->shares != NULL) {
+        r.missing = (PyObject *)r.encoder; /* an object that no task can return */
         r.encoder->max_nbytes = max_nbytes;
         r.encoder->mode = mode;
         r.encoder->where = (struct joblot_segment_options){options.folder, options.fallback_folder};
@@ -436,8 +419,8 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
         r.encoder->shares = NULL;
     }
     Py_XDECREF(r.encoder);
+    core_functions_free(r.functions);
     Py_XDECREF(r.results);
-    Py_XDECREF(r.functions);
     PyBuffer_Release(&settings);
     return results;
 }

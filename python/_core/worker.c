@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* An answer of at most so many bytes is written without letting other threads run. */
+enum { QUICK_REPLY = 16 << 10 };
+
 struct context {
     struct core_state *st;
     PyThreadState *thread; /* of the one thread of this process that the engine knows */
@@ -106,7 +109,41 @@ reply_exception(struct context *c, joblot_worker *worker, joblot_error *err)
 
 /* ---- tasks ---- */
 
-/* (function, args, kwargs) of a message; new references in out. */
+/* The function of a task that names it; borrowed, or NULL with what loading it raised. */
+static PyObject *
+named_function(struct context *c, const unsigned char *stream)
+{
+    uint32_t id = stream[1] | (uint32_t)stream[2] << 8 | (uint32_t)stream[3] << 16 | (uint32_t)stream[4] << 24;
+    PyObject *key = PyLong_FromUnsignedLong(id);
+    PyObject *function = key ? PyDict_GetItemWithError(c->functions, key) : NULL;
+    Py_XDECREF(key);
+    if (function != NULL && !PyExceptionInstance_Check(function))
+        return function;
+    if (function != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(function), function);
+    else if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "the function of a task has not arrived");
+    return NULL;
+}
+
+/* The parts of a task out of the tuple that was pickled; takes the reference. */
+static int
+take_parts(PyObject *tuple, Py_ssize_t n, PyObject *out[3])
+{
+    if (tuple == NULL)
+        return -1;
+    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != n) {
+        Py_DECREF(tuple);
+        PyErr_SetString(PyExc_ValueError, "a task that is no (function, args, kwargs)");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        out[3 - n + i] = Py_NewRef(PyTuple_GET_ITEM(tuple, i));
+    Py_DECREF(tuple);
+    return 0;
+}
+
+/* (function, args, kwargs) of a message; new references in out, kwargs NULL where there are none. */
 static int
 read_task(struct context *c, struct core_decoder *d, PyObject *out[3])
 {
@@ -114,51 +151,39 @@ read_task(struct context *c, struct core_decoder *d, PyObject *out[3])
     size_t size;
     if (core_decoder_init(d, &stream, &size) < 0)
         return -1;
-    bool named = size > 5 && stream[0] == CORE_NAMED;
-    size_t header = named ? 5 : 1;
-    if (size < 2 || (stream[0] != CORE_CALL && !named)) {
+    if (size > 1 && stream[0] == CORE_CALL)
+        return take_parts(core_decode(d, stream + 1, size - 1), 3, out);
+    if (size < 6 || (stream[0] != CORE_NAMED && stream[0] != CORE_PLAIN)) {
         PyErr_SetString(PyExc_ValueError, "a task that this version of joblot does not know");
         return -1;
     }
-    PyObject *tuple = core_decode(d, stream + header, size - header);
-    if (tuple == NULL)
+    PyObject *function = named_function(c, stream);
+    if (function == NULL)
         return -1;
-    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != (named ? 2 : 3)) {
-        Py_DECREF(tuple);
-        PyErr_SetString(PyExc_ValueError, "a task that is no (function, args, kwargs)");
-        return -1;
-    }
-    if (named) {
-        uint32_t id = stream[1] | (uint32_t)stream[2] << 8 | (uint32_t)stream[3] << 16 | (uint32_t)stream[4] << 24;
-        PyObject *key = PyLong_FromUnsignedLong(id);
-        PyObject *function = key ? PyDict_GetItemWithError(c->functions, key) : NULL;
-        Py_XDECREF(key);
-        if (function == NULL || PyExceptionInstance_Check(function)) {
-            if (function != NULL)
-                PyErr_SetObject((PyObject *)Py_TYPE(function), function);
-            else if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_RuntimeError, "the function of a task has not arrived");
-            Py_DECREF(tuple);
-            return -1;
-        }
-        out[0] = Py_NewRef(function);
-    } else {
-        out[0] = Py_NewRef(PyTuple_GET_ITEM(tuple, 0));
-    }
-    out[1] = Py_NewRef(PyTuple_GET_ITEM(tuple, named ? 0 : 1));
-    out[2] = Py_NewRef(PyTuple_GET_ITEM(tuple, named ? 1 : 2));
-    Py_DECREF(tuple);
-    return 0;
+    out[0] = Py_NewRef(function);
+    if (stream[0] == CORE_NAMED)
+        return take_parts(core_decode(d, stream + 5, size - 5), 2, out);
+    out[1] = core_scalar_read(stream + 5, size - 5);
+    return out[1] == NULL ? -1 : 0;
 }
 
 static PyObject *
 call_task(PyObject *const part[3])
 {
     PyObject *args = PySequence_Tuple(part[1]), *result = NULL;
-    if (args != NULL && part[2] != Py_None && !PyDict_Check(part[2]))
-        PyErr_SetString(PyExc_TypeError, "the keyword arguments of a task are no dict");
-    else if (args != NULL)
-        result = PyObject_Call(part[0], args, part[2] == Py_None || PyDict_GET_SIZE(part[2]) == 0 ? NULL : part[2]);
+    PyObject *kwargs = part[2];
+    if (kwargs != NULL && !PyDict_Check(kwargs)) { /* another mapping */
+        kwargs = PyDict_New();
+        if (kwargs != NULL && PyDict_Update(kwargs, part[2]) < 0)
+            Py_CLEAR(kwargs);
+        if (kwargs == NULL)
+            Py_CLEAR(args);
+    } else {
+        Py_XINCREF(kwargs);
+    }
+    if (args != NULL)
+        result = PyObject_Call(part[0], args, kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0 ? NULL : kwargs);
+    Py_XDECREF(kwargs);
     Py_XDECREF(args);
     return result;
 }
@@ -181,11 +206,15 @@ explain_result(struct context *c, PyObject *result)
 static int
 write_result(struct context *c, PyObject *result)
 {
-    unsigned char form = CORE_RESULT;
+    unsigned char form = CORE_VALUE;
     core_encoder_reset(c->encoder);
     c->encoder->by_value = false;
     if (core_bytes_add(&c->encoder->stream, &form, 1) < 0)
         return -1;
+    int plain = core_scalar_write(&c->encoder->stream, result);
+    if (plain != 0)
+        return plain < 0 ? -1 : core_finish_parts(c->encoder);
+    c->encoder->stream.data[0] = CORE_RESULT;
     if (core_encode(c->encoder, result) == 0)
         return 0;
     core_encoder_reset(c->encoder);
@@ -215,11 +244,14 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
         Py_CLEAR(result);
         status = reply_exception(c, worker, err);
     } else {
-        leave(c);
+        bool quick = c->encoder->n_parts == 1 && c->encoder->stream.size <= QUICK_REPLY; /* waits for nobody */
+        if (!quick)
+            leave(c);
         status = joblot_worker_reply(worker, c->encoder->parts, c->encoder->n_parts, err);
         if (status == JOBLOT_CANCELLED)
             status = JOBLOT_OK;
-        enter(c);
+        if (!quick)
+            enter(c);
         core_encoder_reset(c->encoder);
         Py_DECREF(result);
     }

@@ -89,8 +89,11 @@ def apply(settings: dict[str, Any]) -> None:
     if "levels" in settings:
         import logging
 
+        # Only on loggers that are there: making one here would take its class from the package that it belongs to.
+        there = logging.root.manager.loggerDict
         for name, level in settings["levels"].items():
-            logging.getLogger(name or None).setLevel(level)
+            if not name or hasattr(there.get(name), "setLevel"):
+                logging.getLogger(name or None).setLevel(level)
     if "authkey" in settings:
         import multiprocessing.process
 

@@ -205,7 +205,11 @@ def unpack_error(data: bytes) -> BaseException:
 
 
 def __getattr__(name: str) -> Any:
-    """Find the reducers of `_arrays`, which needs NumPy, when there is an array."""
+    """Find what lives in modules that are imported when they are needed: `_functions`, and `_arrays` with NumPy."""
+    if name == "checks_of":
+        from ._functions import checks_of
+
+        return checks_of
     if name in ("special_dtype", "reduce_date_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view"):
         from . import _arrays
 
