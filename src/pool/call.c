@@ -6,7 +6,8 @@
 
 #include <errno.h>
 
-enum { MAX_EARLY_DEATHS = 3, LOOK_EVERY = 64 };
+/* In a row: workers that died before they were ready weigh more than those that died ready, without a task. */
+enum { MAX_EARLY_DEATHS = 12, UNREADY_DEATH = 4, READY_DEATH = 1, LOOK_EVERY = 64 };
 static const int64_t CANCEL_NS = 100000000; /* what a running task has left when its call ends early */
 
 /* ---- open, note, submit ---- */
@@ -95,20 +96,18 @@ size_t joblot_call_pending(const joblot_call *call)
 
 /* ---- records from workers ---- */
 
-static void say_hello(joblot_call *call, struct joblot__peer *peer, const unsigned char *record)
+static void say_hello(struct joblot__peer *peer, const unsigned char *record)
 {
     peer->hello = true;
     peer->cookie_address = joblot__load_le64(record);
     memcpy(peer->cookie, record + 8, sizeof peer->cookie);
-    call->early_deaths = 0;
 }
 
 /* Takes a record that is no answer. */
-static void take_internal(joblot_call *call, struct joblot__peer *peer, uint32_t type, const unsigned char *record,
-                          size_t size)
+static void take_internal(struct joblot__peer *peer, uint32_t type, const unsigned char *record, size_t size)
 {
     if (type == JOBLOT__HELLO && size >= 24)
-        say_hello(call, peer, record);
+        say_hello(peer, record);
     else if ((type == JOBLOT__KEPT || type == JOBLOT__RELEASED) && size >= 4)
         joblot__peer_set_kept(peer, joblot__load_le32(record), type == JOBLOT__KEPT);
     joblot__ring_consume(&peer->up);
@@ -138,7 +137,7 @@ const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *p
             return record;
         if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER)
             return record;
-        take_internal(call, peer, *type, record, *size);
+        take_internal(peer, *type, record, *size);
     }
 }
 
@@ -182,7 +181,11 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
             joblot__ring_consume(&peer->up); /* a COPIED that came too late */
         else if (peer->gone) {
             if (!peer->hello)
-                call->early_deaths++;
+                call->early_deaths += UNREADY_DEATH;
+            else if (joblot__shared64_load(&peer->channel->started, memory_order_relaxed) == 0)
+                call->early_deaths += READY_DEATH;
+            else
+                call->early_deaths = 0;
             if (joblot__call_bury(call, i, event))
                 return true;
             call->given_back = true;
@@ -283,9 +286,8 @@ joblot_status joblot__call_sleep(joblot_call *call, int64_t timeout_ns, bool *in
 static joblot_status too_many_deaths(joblot_error *err)
 {
     return joblot__fail(err, JOBLOT_WORKER_DIED, 0,
-                        "%d workers in a row died before they could take a task: see what they wrote to stderr "
-                        "(memory, RLIMIT_NPROC, or a library that cannot be loaded)",
-                        MAX_EARLY_DEATHS);
+                        "workers died one after the other before they could take a task: see what they wrote to stderr "
+                        "(memory, RLIMIT_NPROC, or a library that cannot be loaded)");
 }
 
 joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct joblot_event *event, joblot_error *err)

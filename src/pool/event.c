@@ -56,6 +56,7 @@ joblot_status joblot__event_fill(joblot_call *call, struct joblot__peer *peer, c
     event->internal[0] = peer;
     set_flags(event, held ? HELD : 0);
     call->event_open = true;
+    call->early_deaths = 0;
     note_duration(call, event->duration_ns);
     if (held) /* all that the record says is in call->parts, and what comes behind it may be wanted first */
         joblot__ring_consume(&peer->up);

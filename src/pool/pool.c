@@ -332,6 +332,25 @@ size_t joblot_pool_leased(joblot_pool *pool)
 
 /* ---- close ---- */
 
+static void kill_workers(joblot_pool *pool)
+{
+    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next)
+        if (peer->pidfd >= 0 && joblot__os_pidfd_kill(peer->pidfd, 0) == 0) /* alive: its number is its own */
+            (void)joblot__os_kill_group(peer->pid, SIGKILL_NUMBER);
+}
+
+/* A process that was killed is there for a moment still, and the pool's close means that nothing is. */
+static void wait_for_workers(joblot_pool *pool)
+{
+    int64_t deadline = joblot__os_clock() + 1000000000;
+    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
+        struct joblot__poll dead = {.fd = peer->pidfd};
+        int64_t left = deadline - joblot__os_clock();
+        while (dead.fd >= 0 && !dead.ready && left > 0 && joblot__os_poll(&dead, 1, left) != 0)
+            left = deadline - joblot__os_clock();
+    }
+}
+
 /* Tells the server to let its workers go, and waits for its end: it ends last. */
 static void end_server(joblot_pool *pool, int64_t grace_ns)
 {
@@ -351,12 +370,12 @@ static void end_server(joblot_pool *pool, int64_t grace_ns)
             break;
     }
     if (!dead.ready) {
-        for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next)
-            if (peer->pidfd >= 0 && joblot__os_pidfd_kill(peer->pidfd, 0) == 0)
-                (void)joblot__os_kill_group(peer->pid, SIGKILL_NUMBER);
+        kill_workers(pool);
         (void)joblot__os_pidfd_kill(pool->server_pidfd, SIGKILL_NUMBER);
     }
     (void)joblot__os_reap(pool->server_pid, &how);
+    kill_workers(pool); /* a server that was killed has left them to be */
+    wait_for_workers(pool);
 }
 
 void joblot_pool_close(joblot_pool *pool, int64_t grace_ns)

@@ -95,7 +95,7 @@ struct joblot_call {
     double average_ns; /* of a task's duration; < 0: none seen */
     struct joblot__poll *set;
     size_t set_size;
-    unsigned early_deaths; /* workers in a row that died before they said hello */
+    unsigned early_deaths; /* the weight of workers in a row that died before they took a task */
     unsigned since_look;   /* events since the last look at the pidfds */
     bool event_open;
     bool given_back; /* a death has put tasks back into the queue */

@@ -262,11 +262,12 @@ static joblot_status live(joblot_worker *w, joblot_error *err)
     if (status != JOBLOT_OK)
         return status;
     (void)joblot__os_set_blocking(w->fds.socket, false);
-    say_hello(w);
     if (hooks->start != NULL)
         status = hooks->start(w, NULL, hooks->context, err);
-    if (status == JOBLOT_OK)
+    if (status == JOBLOT_OK) {
+        say_hello(w);
         serve(w);
+    }
     if (hooks->stop != NULL)
         (void)hooks->stop(w, NULL, hooks->context, NULL);
     return status;
