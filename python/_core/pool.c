@@ -113,7 +113,9 @@ submit(struct run *r, PyObject *task)
 {
     joblot_error err;
     if (write_task(r, task) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_MemoryError) && !PyErr_ExceptionMatches(PyExc_OSError))
+        /* An interrupt that came in the midst of it is no fault of the task. */
+        if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError) &&
+            !PyErr_ExceptionMatches(PyExc_OSError))
             explain(r, "explain_task", task);
         return -1;
     }

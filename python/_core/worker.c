@@ -218,7 +218,7 @@ write_result(struct context *c, PyObject *result)
     if (core_encode(c->encoder, result) == 0)
         return 0;
     core_encoder_reset(c->encoder);
-    if (!PyErr_ExceptionMatches(PyExc_MemoryError))
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError))
         explain_result(c, result);
     return -1;
 }
