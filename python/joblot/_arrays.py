@@ -131,7 +131,12 @@ def reduce_subclass(array: Any, encoder: Any) -> Any:
 
 
 def _rebuild_subclass(cls: Any, data: Any, attributes: dict[str, Any]) -> Any:
-    array = _plain(data).view(cls)
+    data = _plain(data)
+    try:
+        array = data.view(cls)
+    except Exception:  # an __array_finalize__ that only knows arrays of its own class
+        array = np.ndarray.__new__(cls, data.shape, data.dtype, order="F" if data.flags.fnc else "C")
+        np.ndarray.view(array, np.ndarray)[...] = data
     if attributes:
         array.__dict__.update(attributes)
     return array

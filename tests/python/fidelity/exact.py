@@ -74,12 +74,14 @@ def describe_dtype(dtype):
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return {"sub-array of": describe_dtype(base), "shape": list(shape)}
-    text = {"str": dtype.str, "itemsize": dtype.itemsize, "alignment": dtype.alignment}
+    text = {"str": dtype.str, "itemsize": dtype.itemsize}
     if dtype.metadata:
         text["metadata"] = sorted((repr(k), repr(v)) for k, v in dtype.metadata.items())
     if dtype.kind == "T":
         text["string"] = repr(dtype)
     if dtype.kind == "V":
+        # Of numbers NumPy knows it: one made through a structured dtype may say another, and means the same.
+        text["alignment"] = dtype.alignment
         text["class"] = type_name(dtype.type)
         text["aligned"] = dtype.isalignedstruct
     if dtype.names is not None:
@@ -267,6 +269,8 @@ def allowed_types(expected, rules):
     if name == "numpy.memmap":
         copied = rules.stale_file or expected["memmap"]["mode"] == "c"
         return either if copied or rules.role == "result" else {name}
+    if expected["own pickle"]:
+        return either
     if rules.maps(expected):
         return {"numpy.memmap"}
     return either if expected["mapped"] else {name}
