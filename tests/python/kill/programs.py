@@ -36,31 +36,56 @@ class Program:
         The program; it is dedented, and `PRELUDE` is put before it.
     folder : pathlib.Path
         Where its file lies; `here` in the program.
+    how : {'script', '-c', 'stdin', '-m', 'exec'}
+        How Python gets to see it.
     """
 
-    def __init__(self, text, folder, limit=60.0, environ=None):
+    def __init__(self, text, folder, limit=60.0, environ=None, how="script"):
         self.folder = pathlib.Path(folder)
         self.limit = limit
         self.mark = uuid.uuid4().hex
         self.temp = self.folder / f"temp-{self.mark}"
         self.temp.mkdir()
-        path = self.folder / f"program_{self.mark[:8]}.py"
-        path.write_text(PRELUDE + textwrap.dedent(text), encoding="utf-8")
         self.shm = _listing("/dev/shm")
-        self.start([sys.executable, str(path)], environ or {})
+        self.text = PRELUDE + textwrap.dedent(text)
+        self.start([sys.executable, *self.arguments(how)], environ or {}, how == "stdin")
 
-    def start(self, command, environ):
+    def arguments(self, how):
+        """What follows the interpreter's name."""
+        name = f"program_{self.mark[:8]}"
+        path = self.folder / f"{name}.py"
+        path.write_text(self.text, encoding="utf-8")
+        if how == "-m":
+            package = self.folder / f"package_{self.mark[:8]}"
+            package.mkdir()
+            (package / "__init__.py").touch()
+            path.rename(package / path.name)
+        return {
+            "script": [str(path)],
+            "-c": ["-c", self.text],
+            "stdin": ["-"],
+            "-m": ["-m", f"package_{self.mark[:8]}.{name}"],
+            # As an interactive session does it: statement by statement, with no file to look into.
+            "exec": ["-c", f"import ast\nfor part in ast.parse(open({str(path)!r}).read()).body:\n    "
+                     "exec(compile(ast.Module([part], []), '<stdin>', 'exec'))"],
+        }[how]
+
+    def start(self, command, environ, feed):
         self.stderr = (self.folder / f"stderr-{self.mark}").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             cwd=self.folder,
             env={**os.environ, MARK: self.mark, "TMPDIR": str(self.temp), **environ},
             text=True,
             start_new_session=True,
         )
+        if feed:
+            self.process.stdin.write(self.text)
+            self.process.stdin.close()
+            self.process.stdin = None
 
     def line(self):
         """The next line of output, without its end; fails when the program ends before it."""
