@@ -105,6 +105,14 @@ class Program:
             raise AssertionError(f"the program did not end: {self.processes()}\n{self.errors()}") from None
         return out
 
+    def ends_well(self):
+        """Wait for its end; return the rest of its output before ``fine``, as lines."""
+        lines = self.wait().splitlines()
+        assert (self.process.returncode, self.errors()) == (0, "")
+        assert lines[-1:] == ["fine"], lines
+        self.assert_nothing_left()
+        return lines[:-1]
+
     def processes(self):
         """(pid, name) of all processes that stem from this program; zombies do not count."""
         wanted = f"{MARK}={self.mark}".encode()
@@ -138,7 +146,8 @@ class Program:
         end = time.monotonic() + GRACE
         while self.left() != ([], [], []) and time.monotonic() < end:
             time.sleep(0.05)
-        assert self.left() == ([], [], [])
+        left = self.left()
+        assert left == ([], [], []), f"processes, files in /dev/shm, files in the temp folder: {left}"
 
     def close(self):
         """Away with it, however it is."""
@@ -163,9 +172,4 @@ def _listing(folder):
 def run(text, folder, limit=60.0, **settings):
     """Run a program that ends well; return what it printed before ``fine``, as lines."""
     with Program(text, folder, limit, **settings) as program:
-        out = program.wait()
-        assert (program.process.returncode, program.errors()) == (0, "")
-        lines = out.splitlines()
-        assert lines[-1:] == ["fine"], lines
-        program.assert_nothing_left()
-    return lines[:-1]
+        return program.ends_well()
