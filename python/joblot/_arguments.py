@@ -120,7 +120,9 @@ def check_pre_dispatch(pre_dispatch: Any, n_jobs: int) -> int | None:
     if isinstance(pre_dispatch, str):
         if pre_dispatch == "all":
             return None
-        amount = evaluate(pre_dispatch.replace("n_jobs", str(n_jobs)))
+        # The default is known: no parser is imported for it.
+        default = pre_dispatch == "2 * n_jobs"
+        amount = 2 * n_jobs if default else evaluate(pre_dispatch.replace("n_jobs", str(n_jobs)))
     else:
         amount = pre_dispatch
     try:

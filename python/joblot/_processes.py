@@ -26,7 +26,6 @@ MAP_MODES = {None: 0, "r": 1, "r+": 2, "w+": 2, "c": 3, DEFAULT_MMAP_MODE: 4}
 _lock = threading.Lock()
 _pool: Any = None
 _pool_identity: Any = None
-_settings_keys: dict[bytes, int] = {}
 
 
 def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
@@ -55,7 +54,7 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
     BaseException
         What a task raised, with the worker's traceback as its cause; or what the iterator raised.
     """
-    data = _settings_bytes(settings)
+    data, key = _settings_of(settings)
     folder = settings.temp_folder or os.environ.get("JOBLIB_TEMP_FOLDER")
     results: list[Any] = _get_pool(settings).run(
         iter(tasks),
@@ -69,7 +68,7 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
         folder=None if folder is None else os.fspath(folder),
         fallback_folder=_fallback_folder(),
         compare=not settings.input_is_sequence,
-        settings_key=_key_of(data),
+        settings_key=key,
         settings=data,
         progress=settings.progress,
     )
@@ -93,42 +92,45 @@ def _fallback_folder() -> str:
 
 # ---- what workers are set up with ------------------------------------------------------------------------------------
 
+_last_seen: Any = None  # what this process looked like at the last call, and its settings and their key
+_last_key = 0
+_keys: dict[bytes, int] = {}
 
-def _settings_bytes(settings: CallSettings) -> bytes:
-    from ._transport import _pickle_bytes
 
-    state = _setup.capture(settings.worker_state, settings.initializer, settings.initargs)
-    threads = settings.inner_max_num_threads or max(_core.cpu_count() // settings.n_jobs, 1)
-    for name in _setup.THREAD_VARIABLES:
-        if settings.inner_max_num_threads is not None or name not in state["environ"]:
-            state["environ"][name] = str(threads)
-    state["environ"]["ENABLE_IPC"] = "1"
+def _settings_of(settings: CallSettings) -> tuple[bytes, int]:
+    """Return the settings for workers, pickled, and a number for them: workers that have them get no others."""
+    global _last_seen  # noqa: PLW0603 - most calls find the process as the last one did
+    seen = (_setup.look(), settings.worker_state, settings.inner_max_num_threads, settings.n_jobs)
+    last = _last_seen
+    if settings.initializer is None and last is not None and last[0] == seen:
+        return last[1], last[2]
+    data = _pickled(_setup.capture(seen[0], settings))
+    key = _key_of(data)
+    if settings.initializer is None:
+        _last_seen = (seen, data, key)
+    return data, key
+
+
+def _pickled(state: Any) -> bytes:
     import _pickle
 
+    from ._transport import _pickle_bytes
+
     try:
-        return _pickle.dumps(state, 5)
-    except Exception:  # an initializer, or a warning category, that only goes by value
+        return _pickle.dumps(state, 5) if state["initializer"] is None else _pickle_bytes(state)
+    except Exception:  # a warning category that only goes by value
         return _pickle_bytes(state)
 
 
 def _key_of(data: bytes) -> int:
-    """Return a number for these settings: workers that have them do not get them again."""
-    key = _settings_keys.get(data)
-    if key is None:
-        if len(_settings_keys) > 64:
-            _settings_keys.clear()
-        key = _next_key()
-        _settings_keys[data] = key
-    return key
-
-
-_last_key = 0
-
-
-def _next_key() -> int:
     global _last_key  # noqa: PLW0603 - a counter
-    _last_key += 1
-    return _last_key
+    key = _keys.get(data)
+    if key is None:
+        if len(_keys) > 64:
+            _keys.clear()
+        _last_key += 1
+        key = _keys[data] = _last_key
+    return key
 
 
 # ---- the pool --------------------------------------------------------------------------------------------------------
@@ -150,11 +152,18 @@ def _get_pool(settings: CallSettings) -> Any:
     return pool
 
 
+_last_identity: Any = None
+
+
 def _identity() -> tuple[Any, ...]:
     """Return what a server takes from its start and cannot change later."""
-    prefixes = _setup.IMPORT_TIME_PREFIXES
-    environ = [(k, v) for k, v in os.environ.items() if k.startswith(prefixes) or k in _setup.THREAD_VARIABLES]
-    return _executable(), tuple(sorted(environ))
+    global _last_identity  # noqa: PLW0603 - most calls find the environment as the last one did
+    environ, executable = _setup.environ(), _executable()
+    if _last_identity is None or _last_identity[0] != (environ, executable):
+        fixed = tuple(sorted(item for item in environ.items() if _setup.is_fixed_at_start(item[0])))
+        _last_identity = (environ, executable), (executable, fixed)
+    identity: tuple[Any, ...] = _last_identity[1]
+    return identity
 
 
 def _executable() -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
+
+from . import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._settings import CallSettings
 
 # Thread counts of numerical libraries, which they read when they are loaded.
 THREAD_VARIABLES = (
@@ -20,45 +25,91 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-# What a changed value of cannot reach a process that has started.
-IMPORT_TIME_PREFIXES = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
+# Variables whose change cannot reach a process that has started.
+FIXED_PREFIXES = (b"PYTHON", b"LD_", b"MALLOC_", b"GLIBC_")
+_FIXED = frozenset(name.encode() for name in THREAD_VARIABLES)
+
+# Seconds for which a count of CPUs is believed: it reads the files of all control groups.
+CPU_COUNT_AGE = 5.0
 
 
-def capture(worker_state: tuple[Any, ...], initializer: Any, initargs: tuple[Any, ...]) -> dict[str, Any]:
-    """Return what workers take over from this process.
+def is_fixed_at_start(name: bytes) -> bool:
+    """True for environment variables that are read once, when a process or a library starts."""
+    return name in _FIXED or name.startswith(FIXED_PREFIXES)
 
-    Parameters
-    ----------
-    worker_state : tuple
-        For `config.apply_worker_state`.
-    initializer, initargs : callable or None, tuple
-        Called once in each worker.
-    """
-    umask = os.umask(0o077)
-    os.umask(umask)
+
+def environ() -> dict[bytes, bytes]:
+    """Return a copy of the environment, as bytes: the form that `os.environ` keeps, quick to copy and to compare."""
+    kept = getattr(os.environ, "_data", None)
+    if type(kept) is dict:
+        return kept.copy()
+    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+
+
+def look() -> tuple[Any, ...]:
+    """Return what this process looks like, in a form that is quick to make and to compare."""
     try:
         cwd = os.getcwd()
     except OSError:  # removed under us
         cwd = None
-    settings = {
-        "environ": dict(os.environ),
-        "cwd": cwd,
-        "umask": umask,
-        "path": list(sys.path),
-        "argv": list(sys.argv),
-        "state": worker_state,
-        "initializer": (initializer, initargs) if initializer is not None else None,
-    }
     warnings = sys.modules.get("warnings")
-    if warnings is not None:
-        settings["filters"] = list(warnings.filters)
     logging = sys.modules.get("logging")
-    if logging is not None:
-        settings["levels"] = _logging_levels(logging)
     process = sys.modules.get("multiprocessing.process")
-    if process is not None:
-        settings["authkey"] = bytes(process.current_process().authkey)
-    return settings
+    return (
+        environ(),
+        cwd,
+        _umask(),
+        sys.path.copy(),
+        sys.argv.copy(),
+        warnings.filters[:] if warnings is not None else None,
+        _logging_levels(logging) if logging is not None else None,
+        bytes(process.current_process().authkey) if process is not None else None,
+    )
+
+
+def _umask() -> int:
+    """Return the umask without changing it, where other threads could create a file meanwhile."""
+    if len(sys._current_frames()) == 1:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
+    try:
+        with open("/proc/self/status", "rb") as status:
+            for line in status:
+                if line.startswith(b"Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:  # no /proc
+        pass
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
+    """Return what workers take over: what `look` saw, and what the call adds to it."""
+    names = ("environ", "cwd", "umask", "path", "argv", "filters", "levels", "authkey")
+    state = dict(zip(names, seen, strict=True))
+    threads = settings.inner_max_num_threads or max(_cpu_count() // settings.n_jobs, 1)
+    variables = {b"ENABLE_IPC": b"1"}
+    for name in _FIXED:
+        if settings.inner_max_num_threads is not None or name not in state["environ"]:
+            variables[name] = str(threads).encode()
+    state["environ"] = {**state["environ"], **variables}
+    state["threads"] = threads
+    state["state"] = settings.worker_state
+    state["initializer"] = None if settings.initializer is None else (settings.initializer, settings.initargs)
+    return state
+
+
+_counted: tuple[float, int] = (float("-inf"), 1)
+
+
+def _cpu_count() -> int:
+    global _counted  # noqa: PLW0603 - the last count
+    now = monotonic()
+    if now - _counted[0] > CPU_COUNT_AGE:
+        _counted = now, _core.cpu_count()
+    return _counted[1]
 
 
 def _logging_levels(logging: Any) -> dict[str, int]:
@@ -81,12 +132,14 @@ def apply(settings: dict[str, Any]) -> None:
     os.umask(settings["umask"])
     sys.path[:] = settings["path"]
     sys.argv[:] = settings["argv"]
-    if "filters" in settings:
+    if settings["filters"] is not None:
         import warnings
 
         warnings.filters[:] = settings["filters"]  # type: ignore[index]
-        warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None  # type: ignore[attr-defined]
-    if "levels" in settings:
+        mutated = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
+        if mutated is not None:
+            mutated()  # caches of what was shown are void
+    if settings["levels"] is not None:
         import logging
 
         # Only on loggers that are there: making one here would take its class from the package that it belongs to.
@@ -94,11 +147,12 @@ def apply(settings: dict[str, Any]) -> None:
         for name, level in settings["levels"].items():
             if not name or hasattr(there.get(name), "setLevel"):
                 logging.getLogger(name or None).setLevel(level)
-    if "authkey" in settings:
+    if settings["authkey"] is not None:
         import multiprocessing.process
 
         multiprocessing.process.current_process().authkey = settings["authkey"]
     config.apply_worker_state(settings["state"])
+    _limit_threads(settings["threads"])
     _initialize(settings["initializer"])
 
 
@@ -115,9 +169,22 @@ def _initialize(initializer: Any) -> None:
     function(*args)
 
 
-def _apply_environ(environ: dict[str, str]) -> None:
-    if environ == dict(os.environ):
+def _apply_environ(wanted: dict[bytes, bytes]) -> None:
+    have = environ()
+    for name in have.keys() - wanted.keys():
+        del os.environb[name]
+    for name, value in wanted.items():
+        if have.get(name) != value:
+            os.environb[name] = value
+
+
+def _limit_threads(threads: int) -> None:
+    """Tell numerical libraries that are loaded already how many threads they may use; others read the environment.
+
+    A server loads NumPy with one thread, since it could not fork with more.
+    """
+    if threads == 1 or "numpy" not in sys.modules:
         return
-    for name in set(os.environ) - set(environ):
-        del os.environ[name]
-    os.environ.update(environ)
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(threads)
