@@ -234,12 +234,13 @@ class Describer:
     def masked(self, x):
         mask = np.ma.getmask(x)
         fill = x._fill_value
+        if fill is not None and changes_pickling(type(x)) and x.dtype.names is None:
+            fill = np.asarray(fill).astype(x.dtype)  # as numpy.ma's __setstate__ does with it
         base = np.ndarray if x.baseclass is np.memmap else x.baseclass  # a copy has no file
         return {
             "mask": "nomask" if mask is np.ma.nomask else Describer().array(np.asarray(mask)),
             "fill_value": None if fill is None else self.content(np.asarray(fill)),
-            # A subclass that pickles itself has it converted to the dtype of the data, by numpy.ma's __setstate__.
-            "fill_dtype": None if fill is None or changes_pickling(type(x)) else describe_dtype(np.asarray(fill).dtype),
+            "fill_dtype": None if fill is None else describe_dtype(np.asarray(fill).dtype),
             "hard": x.hardmask,
             "base class": type_name(base),
         }
