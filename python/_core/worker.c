@@ -231,10 +231,13 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
     PyObject *part[3] = {NULL, NULL, NULL}, *result = NULL;
     joblot_status status = JOBLOT_OK;
     enter(c);
-    PyObject *restored = c->restore != NULL ? PyObject_CallNoArgs(c->restore) : NULL;
-    Py_XDECREF(restored);
-    bool ok = (restored != NULL || c->restore == NULL) && read_task(c, &d, part) == 0;
+    bool ok = read_task(c, &d, part) == 0;
     core_decoder_clear(&d);
+    if (ok && c->restore != NULL) {
+        PyObject *restored = PyObject_CallNoArgs(c->restore);
+        ok = restored != NULL;
+        Py_XDECREF(restored);
+    }
     if (ok)
         result = call_task(part);
     ok = ok && result != NULL && write_result(c, result) == 0;

@@ -85,9 +85,11 @@ def shutdown() -> None:
 
 
 def _fallback_folder() -> str:
-    import tempfile
-
-    return tempfile.gettempdir()
+    """Return where segments go that memory would not hold; `tempfile` is not imported for it."""
+    tempfile = sys.modules.get("tempfile")
+    if tempfile is not None:
+        return os.fspath(tempfile.gettempdir())
+    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - nothing there gets a name
 
 
 # ---- what workers are set up with ------------------------------------------------------------------------------------
@@ -173,12 +175,36 @@ def _executable() -> str:
 
 
 def _server_command() -> list[bytes]:
-    import subprocess
-
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     code = f"import sys; sys.path.insert(0, {home!r}); from joblot._server import main; main()"
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [os.fsencode(part) for part in (_executable(), *flags, "-c", code)]
+    return [os.fsencode(part) for part in (_executable(), *_interpreter_flags(), "-c", code)]
+
+
+# Command-line options by the name of their flag in `sys.flags`; one given twice counts 2.
+_OPTIONS = {
+    "debug": "d",
+    "dont_write_bytecode": "B",
+    "no_site": "S",
+    "verbose": "v",
+    "bytes_warning": "b",
+    "quiet": "q",
+    "optimize": "O",
+}
+
+
+def _interpreter_flags() -> list[str]:
+    """Return the options with which this interpreter was started, for another one that shall behave alike."""
+    flags = ["-" + letter * getattr(sys.flags, name) for name, letter in _OPTIONS.items() if getattr(sys.flags, name)]
+    if sys.flags.isolated:
+        flags.append("-I")
+    else:
+        flags += [f"-{letter}" for name, letter in (("ignore_environment", "E"), ("no_user_site", "s"))
+                  if getattr(sys.flags, name)]  # fmt: skip
+    for option in sys.warnoptions:
+        flags += ["-W", option]
+    for name, value in sys._xoptions.items():
+        flags += ["-X", name if value is True else f"{name}={value}"]
+    return flags
 
 
 def _server_environment() -> list[bytes]:

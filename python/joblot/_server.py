@@ -7,7 +7,8 @@ import sys
 
 def main() -> None:
     """Serve on descriptors 3 and 4; in a worker, return when its last task is done."""
-    from . import _core
+    # All workers need these: imported once, before the first fork.
+    from . import _core, _setup, _transport, backends, config  # noqa: F401
 
     _core.serve(3, 4)
     sys.exit(0)

@@ -61,7 +61,7 @@ def look() -> tuple[Any, ...]:
         _umask(),
         sys.path.copy(),
         sys.argv.copy(),
-        warnings.filters[:] if warnings is not None else None,
+        _filters(warnings) if warnings is not None else None,
         _logging_levels(logging) if logging is not None else None,
         bytes(process.current_process().authkey) if process is not None else None,
     )
@@ -112,6 +112,12 @@ def _cpu_count() -> int:
     return _counted[1]
 
 
+def _filters(warnings: Any) -> list[Any]:
+    """Return the warning filters with their categories by name: pickled by reference they would import packages."""
+    return [(action, message, cat.__module__, cat.__qualname__, module, line)
+            for action, message, cat, module, line in warnings.filters]  # fmt: skip
+
+
 def _logging_levels(logging: Any) -> dict[str, int]:
     loggers = logging.root.manager.loggerDict
     levels = {name: item.level for name, item in loggers.items() if getattr(item, "level", 0)}
@@ -135,10 +141,9 @@ def apply(settings: dict[str, Any]) -> None:
     if settings["filters"] is not None:
         import warnings
 
-        warnings.filters[:] = settings["filters"]  # type: ignore[index]
-        mutated = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
-        if mutated is not None:
-            mutated()  # caches of what was shown are void
+        warnings.filters[:] = []  # type: ignore[index]
+        _waiting_filters[:] = settings["filters"]
+        add_filters()
     if settings["levels"] is not None:
         import logging
 
@@ -154,6 +159,41 @@ def apply(settings: dict[str, Any]) -> None:
     config.apply_worker_state(settings["state"])
     _limit_threads(settings["threads"])
     _initialize(settings["initializer"])
+
+
+# Filters whose categories belong to packages that are not imported here, with what stood around them.
+_waiting_filters: list[Any] = []
+
+
+def add_filters() -> None:
+    """Set the parent's warning filters, as far as the packages of their categories are there; the rest waits."""
+    import warnings
+
+    filters, known = [], []
+    for item in _waiting_filters:
+        action, message, home, name, module, line = item
+        category = sys.modules.get(home)
+        for part in name.split("."):
+            category = getattr(category, part, None)
+        if isinstance(category, type):
+            filters.append((action, message, category, module, line))
+        else:
+            known.append(item)
+    # Packages set filters when they are imported: what stands here already goes first.
+    warnings.filters[:] = [*warnings.filters, *(f for f in filters if f not in warnings.filters)]  # type: ignore[index]
+    _waiting_filters[:] = known
+    mutated = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
+    if mutated is not None:
+        mutated()  # caches of what was shown are void
+
+
+def before_task(state: tuple[Any, ...]) -> None:
+    """Put right what a task before may have left, or what came with the packages of this one."""
+    from . import config
+
+    config.apply_worker_state(state)
+    if _waiting_filters and any(item[2] in sys.modules for item in _waiting_filters):
+        add_filters()
 
 
 _initialized: Any = None

@@ -267,8 +267,8 @@ def apply_settings(data: bytes) -> Callable[[], object]:
     """Take over what the parent's process looks like (see `_setup.capture`); return what each task starts with."""
     from functools import partial
 
-    from . import _setup, config
+    from . import _setup
 
     settings = loads(data)
     _setup.apply(settings)
-    return partial(config.apply_worker_state, settings["state"])
+    return partial(_setup.before_task, settings["state"])
