@@ -151,10 +151,14 @@ def in_unit(seconds, unit):
 def describe(verdict, unit):
     """Return (target, measured) as text."""
     if verdict["against"] == "base":
-        return f"{verdict['target']:g} x base", f"{number(verdict['ratio'])} x"
+        return f"{verdict['target']:g} x base or less", f"{number(verdict['ratio'])} x"
     if verdict["against"] == "below":
-        return f"{in_unit(verdict['target'], unit):g} {unit}", f"{number(in_unit(verdict['ratio'], unit))} {unit}"
-    return f"{verdict['against']} / {verdict['target']:g}", f"/ {number(verdict['ratio'])}"
+        target, measured = in_unit(verdict["target"], unit), in_unit(verdict["ratio"], unit)
+        return f"{target:g} {unit} or less", f"{number(measured)} {unit}"
+    wanted = f"{verdict['target']:g} x less than {verdict['against']}"
+    if verdict["target"] == 1:
+        wanted = f"no more than {verdict['against']}"
+    return wanted, f"{number(verdict['ratio'])} x less"
 
 
 def print_row(result):
@@ -165,7 +169,7 @@ def print_row(result):
     print(f"{result['what']}\n    {unit}: {', '.join(figures)}")
     for verdict in result["targets"]:
         target, measured = describe(verdict, unit)
-        print(f"    target {target:15} measured {measured:12} {'met' if verdict['met'] else 'MISSED'}")
+        print(f"    target {target:22} measured {measured:12} {'met' if verdict['met'] else 'MISSED'}")
     for name, error in result["errors"].items():
         print(f"    {name}: {error}")
     sys.stdout.flush()
