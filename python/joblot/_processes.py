@@ -119,8 +119,8 @@ def _pickled(state: Any) -> bytes:
     from ._transport import _pickle_bytes
 
     try:
-        return _pickle.dumps(state, 5) if state["initializer"] is None else _pickle_bytes(state)
-    except Exception:  # a warning category that only goes by value
+        return _pickle.dumps(state, 5)
+    except Exception:  # a path that is an object of a class of __main__, for one
         return _pickle_bytes(state)
 
 

@@ -97,7 +97,12 @@ def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
     state["environ"] = {**state["environ"], **variables}
     state["threads"] = threads
     state["state"] = settings.worker_state
-    state["initializer"] = None if settings.initializer is None else (settings.initializer, settings.initargs)
+    state["initializer"] = None
+    if settings.initializer is not None:
+        from ._transport import _pickle_bytes
+
+        # As bytes: a function that goes by value would be another one each time it arrives.
+        state["initializer"] = _pickle_bytes((settings.initializer, settings.initargs))
     return state
 
 
@@ -118,10 +123,13 @@ def _filters(warnings: Any) -> list[Any]:
             for action, message, cat, module, line in warnings.filters]  # fmt: skip
 
 
-def _logging_levels(logging: Any) -> dict[str, int]:
+def _logging_levels(logging: Any) -> dict[str, tuple[int, bool]]:
+    """Return levels by name, and whether the logger is of the class that any logger has."""
     loggers = logging.root.manager.loggerDict
-    levels = {name: item.level for name, item in loggers.items() if getattr(item, "level", 0)}
-    levels[""] = logging.root.level
+    levels = {
+        name: (item.level, type(item) is logging.Logger) for name, item in loggers.items() if getattr(item, "level", 0)
+    }
+    levels[""] = logging.root.level, False
     return levels
 
 
@@ -145,13 +153,7 @@ def apply(settings: dict[str, Any]) -> None:
         _waiting_filters[:] = settings["filters"]
         add_filters()
     if settings["levels"] is not None:
-        import logging
-
-        # Only on loggers that are there: making one here would take its class from the package that it belongs to.
-        there = logging.root.manager.loggerDict
-        for name, level in settings["levels"].items():
-            if not name or hasattr(there.get(name), "setLevel"):
-                logging.getLogger(name or None).setLevel(level)
+        _apply_levels(settings["levels"])
     if settings["authkey"] is not None:
         import multiprocessing.process
 
@@ -187,6 +189,35 @@ def add_filters() -> None:
         mutated()  # caches of what was shown are void
 
 
+# Levels that were set here and, of loggers that are not there yet, those that are still to be set.
+_levels: dict[str, tuple[int, bool]] = {}
+_waiting_levels: dict[str, tuple[int, bool]] = {}
+
+
+def _apply_levels(levels: dict[str, tuple[int, bool]]) -> None:
+    unset = {name: (0, False) for name in _levels if name not in levels}
+    _levels.clear()
+    _levels.update(levels)
+    _waiting_levels.clear()
+    _waiting_levels.update(unset)
+    _waiting_levels.update(levels)
+    _set_levels()
+
+
+def _set_levels() -> None:
+    """Set the levels of loggers that are there, and of plain ones, which are made.
+
+    To make one of another class would take it from the package that it belongs to.
+    """
+    import logging
+
+    there = logging.root.manager.loggerDict
+    for name, (level, is_plain) in list(_waiting_levels.items()):
+        if not name or is_plain or hasattr(there.get(name), "setLevel"):
+            logging.getLogger(name or None).setLevel(level)
+            del _waiting_levels[name]
+
+
 def before_task(state: tuple[Any, ...]) -> None:
     """Put right what a task before may have left, or what came with the packages of this one."""
     from . import config
@@ -194,19 +225,23 @@ def before_task(state: tuple[Any, ...]) -> None:
     config.apply_worker_state(state)
     if _waiting_filters and any(item[2] in sys.modules for item in _waiting_filters):
         add_filters()
+    if _waiting_levels:
+        _set_levels()
 
 
-_initialized: Any = None
+_initialized: bytes | None = None
 
 
-def _initialize(initializer: Any) -> None:
+def _initialize(initializer: bytes | None) -> None:
     """Call the initializer, once for each one that a worker meets."""
     global _initialized  # noqa: PLW0603 - what this process was initialized with
     if initializer is None or initializer == _initialized:
         return
-    _initialized = initializer
-    function, args = initializer
+    import _pickle
+
+    function, args = _pickle.loads(initializer)
     function(*args)
+    _initialized = initializer
 
 
 def _apply_environ(wanted: dict[bytes, bytes]) -> None:

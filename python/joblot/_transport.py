@@ -264,11 +264,21 @@ def start_worker() -> None:
 
 
 def apply_settings(data: bytes) -> Callable[[], object]:
-    """Take over what the parent's process looks like (see `_setup.capture`); return what each task starts with."""
+    """Take over what the parent's process looks like (see `_setup.capture`); return what each task starts with.
+
+    Where that fails, as an initializer may, each task fails with it: none runs in a worker that is not set up.
+    """
     from functools import partial
 
     from . import _setup
 
-    settings = loads(data)
-    _setup.apply(settings)
+    try:
+        settings = loads(data)
+        _setup.apply(settings)
+    except BaseException as error:
+        return partial(_raise_again, error, error.__traceback__)
     return partial(_setup.before_task, settings["state"])
+
+
+def _raise_again(error: BaseException, traceback: Any) -> None:
+    raise error.with_traceback(traceback)

@@ -1,5 +1,6 @@
 """What cannot work: a clear error of the right type, and the same workers go on."""
 
+import builtins
 import importlib
 import pickle
 import re
@@ -349,12 +350,14 @@ def test_exceptions_that_end_other_things(parallel, kind):
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
 def test_exception_groups(parallel):
+    group_class = builtins.ExceptionGroup
+
     def group():
-        error = ExceptionGroup("several", [ValueError(1), ExceptionGroup("more", [KeyError("k"), OSError(2, "x")])])
+        error = group_class("several", [ValueError(1), group_class("more", [KeyError("k"), OSError(2, "x")])])
         error.add_note("a note")
         return error
 
-    with pytest.raises(ExceptionGroup, match="several") as caught:
+    with pytest.raises(group_class, match="several") as caught:
         parallel([delayed(fail)(group)])
     error = caught.value
     assert repr(error) == repr(group())

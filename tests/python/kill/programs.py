@@ -8,9 +8,11 @@ tasks start inherit, and a temp folder of its own: so what is left of it can be 
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import uuid
@@ -44,8 +46,7 @@ class Program:
         self.folder = pathlib.Path(folder)
         self.limit = limit
         self.mark = uuid.uuid4().hex
-        self.temp = self.folder / f"temp-{self.mark}"
-        self.temp.mkdir()
+        self.temp = tempfile.mkdtemp(prefix="joblot-")  # a short name: multiprocessing makes sockets there
         self.shm = _listing("/dev/shm")
         self.text = PRELUDE + textwrap.dedent(text)
         self.start([sys.executable, *self.arguments(how)], environ or {}, how == "stdin")
@@ -78,7 +79,7 @@ class Program:
             stderr=self.stderr,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             cwd=self.folder,
-            env={**os.environ, MARK: self.mark, "TMPDIR": str(self.temp), **environ},
+            env={**os.environ, MARK: self.mark, "TMPDIR": self.temp, **environ},
             text=True,
             start_new_session=True,
         )
@@ -108,7 +109,8 @@ class Program:
     def ends_well(self):
         """Wait for its end; return the rest of its output before ``fine``, as lines."""
         lines = self.wait().splitlines()
-        assert (self.process.returncode, self.errors()) == (0, "")
+        code, errors = self.process.returncode, self.errors()
+        assert (code, errors) == (0, ""), f"it left with {code} and wrote\n{errors}"
         assert lines[-1:] == ["fine"], lines
         self.assert_nothing_left()
         return lines[:-1]
@@ -157,6 +159,7 @@ class Program:
         self.process.stdout.close()
         self.process.wait()
         self.stderr.close()
+        shutil.rmtree(self.temp)
 
     def __enter__(self):
         return self

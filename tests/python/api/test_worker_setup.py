@@ -1,0 +1,339 @@
+"""What workers take over from the parent, at their start and between two calls."""
+
+import pytest
+from kill.programs import Program, run
+
+
+def test_environment_folder_umask_path_and_arguments(tmp_path):
+    run(
+        """
+        import json
+
+        def look(_):
+            umask = os.umask(0)
+            os.umask(umask)
+            return dict(os.environ), os.getcwd(), umask, list(sys.path), list(sys.argv), os.getenv("CHANGED")
+
+        def check(parallel, own_environ):
+            time.sleep(0.02)
+            for environ, *rest in parallel([delayed(look)(i) for i in range(20)]):
+                for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+                             "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS", "ENABLE_IPC"):
+                    if name not in own_environ:
+                        environ.pop(name)
+                assert environ == own_environ, set(environ.items()) ^ set(own_environ.items())
+                assert rest == list(look(0)[1:]), rest
+
+        with Parallel(n_jobs=2, batch_size=1) as parallel:
+            check(parallel, dict(os.environ))
+            os.environ["CHANGED"] = "once"
+            os.environ["EMPTY"] = ""
+            os.environ["WITH_UMLAUT"] = "für"
+            check(parallel, dict(os.environ))
+            os.environ["CHANGED"] = "twice"
+            del os.environ["EMPTY"]
+            os.mkdir(os.path.join(here, "elsewhere"))
+            os.chdir(os.path.join(here, "elsewhere"))
+            os.umask(0o027)
+            sys.path.insert(0, "/no/such/folder")
+            sys.argv[1:] = ["--option", "value"]
+            check(parallel, dict(os.environ))
+            del os.environ["CHANGED"]
+            check(parallel, dict(os.environ))
+        check(Parallel(n_jobs=2), dict(os.environ))
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    run(
+        """
+        folder = os.path.join(here, "going")
+        os.mkdir(folder)
+        os.chdir(folder)
+        assert Parallel(n_jobs=2)([delayed(os.getcwd)()]) == [folder]
+        os.rmdir(folder)
+        assert Parallel(n_jobs=2)([delayed(abs)(-1)]) == [1]
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("name", ["PYTHONHASHSEED", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"])
+def test_a_variable_that_counts_at_import_gives_new_workers(tmp_path, name):
+    run(
+        f"""
+        def look():
+            time.sleep(0.02)
+            return os.getpid(), os.environ.get("{name}"), hash("joblot")
+
+        parallel = Parallel(n_jobs=2, batch_size=1)
+        before = set(parallel([delayed(look)()] * 10))
+        os.environ["{name}"] = "3"
+        after = set(parallel([delayed(look)()] * 10))
+        assert not {{pid for pid, *_ in before}} & {{pid for pid, *_ in after}}
+        assert {{value for _, value, _ in after}} == {{"3"}}
+        if "{name}" == "PYTHONHASHSEED":
+            import subprocess
+            told = subprocess.run([sys.executable, "-c", "print(hash('joblot'))"], capture_output=True, text=True)
+            assert {{found for *_, found in after}} == {{int(told.stdout)}}
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_warning_filters_and_logging_levels(tmp_path):
+    run(
+        """
+        import logging
+        import warnings
+
+        def warn():
+            warnings.warn("old", DeprecationWarning)
+
+        def levels():
+            return [logging.getLogger(name).getEffectiveLevel() for name in (None, "mine", "mine.child")]
+
+        with Parallel(n_jobs=2) as parallel:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                parallel([delayed(warn)()] * 4)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)
+                try:
+                    parallel([delayed(warn)()] * 4)
+                except DeprecationWarning as error:
+                    assert str(error) == "old"
+                else:
+                    raise AssertionError("no error")
+            assert set(map(tuple, parallel([delayed(levels)()] * 4))) == {(30, 30, 30)}
+            logging.getLogger("mine").setLevel(5)
+            assert set(map(tuple, parallel([delayed(levels)()] * 4))) == {(30, 5, 5)}
+            logging.getLogger().setLevel(40)
+            logging.getLogger("mine").setLevel(logging.NOTSET)
+            assert set(map(tuple, parallel([delayed(levels)()] * 4))) == {(40, 40, 40)}
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_proxies_of_a_manager_work_in_tasks(tmp_path):
+    run(
+        """
+        import multiprocessing
+
+        def add(shared, lock, i):
+            with lock:
+                shared["sum"] = shared.get("sum", 0) + i
+            return multiprocessing.current_process().authkey == bytes(shared["key"])
+
+        with multiprocessing.Manager() as manager:
+            shared, lock = manager.dict(key=bytes(multiprocessing.current_process().authkey)), manager.Lock()
+            assert Parallel(n_jobs=2)([delayed(add)(shared, lock, i) for i in range(20)]) == [True] * 20
+            assert shared["sum"] == 190
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_what_tasks_print_arrives_once_and_whole(tmp_path):
+    """Also what does not end with a newline, which stays in the worker until there is one, or it leaves."""
+    with Program(
+        """
+        def speak(i):
+            print(f"<out {i} " + "x" * 300 + ">")
+            print(f"<err {i} " + "y" * 300 + ">", file=sys.stderr)
+            sys.stdout.write(f"<tail {i}>")
+            os.write(1, f"<raw {i}>".encode())
+
+        print("<first>")
+        sys.stdout.write("<buffered>")  # in the parent's buffer when the server starts
+        Parallel(n_jobs=2)([delayed(speak)(i) for i in range(50)])
+        """,
+        tmp_path,
+    ) as program:
+        out = program.wait()
+        errors = program.errors()
+        assert program.process.returncode == 0
+        program.assert_nothing_left()
+    for i in range(50):
+        assert out.count(f"<out {i} " + "x" * 300 + ">\n") == 1
+        assert errors.count(f"<err {i} " + "y" * 300 + ">\n") == 1
+        assert out.count(f"<tail {i}>") == 1
+        assert out.count(f"<raw {i}>") == 1
+    assert out.count("<first>") == 1
+    assert out.count("<buffered>") == 1
+    assert len(errors) == sum(len(f"<err {i} >\n") + 300 for i in range(50))
+
+
+def test_standard_input_is_empty_in_tasks(tmp_path):
+    with Program(
+        """
+        def read():
+            return sys.stdin.read(), os.read(0, 10), os.readlink("/proc/self/fd/0")
+
+        Parallel(n_jobs=2)([delayed(abs)(-1)])
+        assert set(Parallel(n_jobs=2)([delayed(read)()] * 4)) == {("", b"", "/dev/null")}
+        """,
+        tmp_path,
+        how="stdin",
+    ) as program:
+        program.wait()
+        assert (program.process.returncode, program.errors()) == (0, "")
+
+
+# Of a /proc/.../status: what is ignored and blocked. The C library's own signals, 32 and 33, are ignored in whatever
+# glibc's posix_spawn starts.
+MASKS = """def masks(text):
+            lines = [line.split() for line in text.splitlines() if line.startswith(("SigIgn", "SigBlk"))]
+            return {name: int(mask, 16) & ~(3 << 31) for name, mask in lines}"""
+
+
+def test_programs_that_tasks_start_have_default_signals(tmp_path):
+    """As those that any Python program starts."""
+    run(
+        """
+        import subprocess
+        MASKS
+
+        def ignored_and_blocked(_):
+            text = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True).stdout
+            return masks(text)
+
+        def own_handlers(_):
+            return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGPIPE), signal.pthread_sigmask(0, [])
+
+        def interrupt_it(_):
+            process = subprocess.Popen(["sleep", "600"])
+            process.send_signal(signal.SIGINT)
+            return process.wait()
+
+        def pipe(_):
+            return subprocess.run("set -o pipefail; yes | head -n 1", shell=True, executable="/bin/bash",
+                                  capture_output=True).returncode
+
+        expected = ignored_and_blocked(0)
+        parallel = Parallel(n_jobs=2)
+        assert parallel([delayed(ignored_and_blocked)(i) for i in range(4)]) == [expected] * 4
+        assert parallel([delayed(own_handlers)(i) for i in range(4)]) == [own_handlers(0)] * 4
+        assert parallel([delayed(interrupt_it)(i) for i in range(2)]) == [-signal.SIGINT] * 2
+        assert parallel([delayed(pipe)(i) for i in range(2)]) == [128 + signal.SIGPIPE] * 2
+        print("fine")
+        """.replace("MASKS", MASKS),
+        tmp_path,
+    )
+
+
+def test_a_program_with_odd_signals_has_normal_workers(tmp_path):
+    """The server starts with default dispositions and an empty mask, whatever its parent has."""
+    run(
+        """
+        MASKS
+
+        def look(_):
+            return masks(open("/proc/self/status").read())
+
+        normal = look(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2, signal.SIGCHLD, signal.SIGALRM])
+        assert Parallel(n_jobs=2)([delayed(look)(i) for i in range(4)]) == [normal] * 4
+        print("fine")
+        """.replace("MASKS", MASKS),
+        tmp_path,
+    )
+
+
+def test_workers_are_reused(tmp_path):
+    run(
+        """
+        def where():
+            time.sleep(0.01)
+            return os.getpid()
+
+        seen = set()
+        for _ in range(10):
+            seen |= set(Parallel(n_jobs=2, batch_size=1)([delayed(where)()] * 6))
+        with Parallel(n_jobs=2, batch_size=1) as parallel:
+            for _ in range(10):
+                seen |= set(parallel([delayed(where)()] * 6))
+        assert len(seen) == 2, seen
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_an_initializer_is_called_once_in_each_worker(tmp_path):
+    run(
+        """
+        def start(name):
+            with open(os.path.join(here, f"{name}-{os.getpid()}"), "a") as file:
+                file.write("x")
+
+        def where():
+            time.sleep(0.01)
+            return os.getpid()
+
+        def counts(name):
+            found = [file for file in os.listdir(here) if file.startswith(f"{name}-")]
+            return {int(file.partition("-")[2]): os.path.getsize(os.path.join(here, file)) for file in found}
+
+        parallel = Parallel(n_jobs=2, batch_size=1, initializer=start, initargs=("one",))
+        pids = set()
+        for _ in range(5):
+            pids |= set(parallel([delayed(where)()] * 6))
+        assert counts("one") == dict.fromkeys(pids, 1), counts("one")
+        Parallel(n_jobs=2, initializer=start, initargs=("two",))([delayed(where)()] * 6)
+        assert set(counts("two").values()) == {1}
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_an_initializer_that_raises_is_an_error_of_the_call(tmp_path):
+    run(
+        """
+        def start():
+            raise LookupError("no data base")
+
+        for _ in range(3):
+            try:
+                Parallel(n_jobs=2, initializer=start)([delayed(abs)(-1)] * 6)
+            except LookupError as error:
+                assert str(error) == "no data base"
+                assert "in start" in str(error.__cause__)
+            else:
+                raise AssertionError("the tasks ran as if nothing had happened")
+            assert Parallel(n_jobs=2)([delayed(abs)(-1)] * 6) == [1] * 6
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_the_interpreter_flags_are_those_of_the_parent(tmp_path):
+    run(
+        """
+        import subprocess
+
+        if len(sys.argv) == 1:
+            flags = ["-X", "dev", "-O", "-B", "-W", "ignore::ResourceWarning"]
+            sys.exit(subprocess.run([sys.executable, *flags, sys.argv[0], "again"]).returncode)
+
+        def look(_):
+            return tuple(sys.flags), dict(sys._xoptions), __debug__
+
+        if Parallel(n_jobs=2)([delayed(look)(i) for i in range(4)]) != [look(0)] * 4:
+            sys.exit("they differ")
+        print("fine")
+        """,
+        tmp_path,
+    )
