@@ -215,6 +215,12 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_preload(joblot_call *call, 
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_note(joblot_call *call, uint64_t key, int keep, const void *data,
                                                           size_t size, joblot_error *err);
 
+/* joblot_call_segment - a segment of at least `size` bytes for data of this call: warm memory of an earlier call where
+ * there is some (what it holds is undefined), else new.  Borrowed by the caller, who releases it when the tasks that use
+ * it have been submitted.  Returns as joblot_segment_new. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_segment(joblot_call *call, uint64_t size, joblot_segment **out,
+                                                             joblot_error *err);
+
 /* joblot_call_submit - queue a task.  Nothing is waited for.
  *
  * Bytes are copied; segments are borrowed until the task is done.  Tasks are numbered 0, 1, ... in the order of

@@ -124,7 +124,7 @@ struct core_encoder {
     struct joblot_part *parts;
     size_t n_parts, parts_capacity;
     struct core_shares *shares;
-    struct joblot_segment_options where;
+    joblot_call *call; /* of an argument: where segments come from */
 };
 struct core_encoder *core_encoder_new(struct core_state *st);
 void core_encoder_reset(struct core_encoder *e);

@@ -304,7 +304,10 @@ fill_segment(struct core_encoder *e)
             size += aligned(e->entries[i].size);
     if (size == 0)
         return 0;
-    joblot_status status = joblot_segment_new(size, &e->where, &segment, &err);
+    if (e->call == NULL) { /* only tried for its errors: see joblot._transport.dumps */
+        return 0;
+    }
+    joblot_status status = joblot_call_segment(e->call, size, &segment, &err);
     uint64_t at = 0;
     for (size_t i = 0; i < e->n_entries && status == JOBLOT_OK; i++) {
         struct core_entry *entry = &e->entries[i];

@@ -365,11 +365,17 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
     joblot_status status = joblot_call_open(r->owner->pool, options, &r->call, &err);
     if (status != JOBLOT_OK)
         return core_raise(r->st, status, &err);
+    r->encoder->call = r->call;
     status = joblot_call_note(r->call, key << 8 | CORE_NOTE_SETTINGS, 1, settings->buf, (size_t)settings->len, &err);
     if (status != JOBLOT_OK)
         core_raise(r->st, status, &err);
     else if (loop(r) == 0)
         results = Py_NewRef(r->results);
+    /* Before the end of the call, so that it sees which segments are free. */
+    core_encoder_reset(r->encoder);
+    core_shares_free(r->encoder->shares);
+    r->encoder->shares = NULL;
+    r->encoder->call = NULL;
     Py_BEGIN_ALLOW_THREADS
     joblot_call_close(r->call);
     Py_END_ALLOW_THREADS
@@ -412,7 +418,6 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
         r.missing = (PyObject *)r.encoder; /* an object that no task can return */
         r.encoder->max_nbytes = max_nbytes;
         r.encoder->mode = mode;
-        r.encoder->where = (struct joblot_segment_options){options.folder, options.fallback_folder};
         results = run_call(&r, &options, key, &settings);
     }
     if (r.encoder != NULL) {

@@ -89,6 +89,13 @@ joblot_status joblot_call_submit(joblot_call *call, uint32_t kind, const struct 
     return JOBLOT_OK;
 }
 
+joblot_status joblot_call_segment(joblot_call *call, uint64_t size, joblot_segment **out, joblot_error *err)
+{
+    struct joblot_segment_options where = {.folder = call->options.folder,
+                                           .fallback_folder = call->options.fallback_folder};
+    return joblot_segment_cache_take(call->pool->segments, size, &where, out, err);
+}
+
 size_t joblot_call_pending(const joblot_call *call)
 {
     return call->pending;
@@ -374,7 +381,7 @@ static void release_peer(joblot_call *call, struct joblot__peer *peer)
     bool usable = !peer->gone && !peer->garbled && peer->in_flight.count == 0;
     if (usable) {
         joblot__shared32_store(&peer->channel->cancel, 0, memory_order_release);
-        joblot__peer_forget(peer, true);
+        joblot__peer_forget(peer, true); /* but for those that the pool keeps for the next call */
         if (joblot__ring_used(&peer->down) > 0) /* segments to forget: memory that nobody can use */
             joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
     }
@@ -394,6 +401,9 @@ void joblot_call_close(joblot_call *call)
         cancel(call);
     else
         (void)all_idle(call); /* what workers said of segments since their last answer */
+    joblot_segment_release(call->copied);
+    joblot__queue_clear(&call->queued);
+    (void)joblot_segment_cache_trim(call->pool->segments);
     joblot__lock_take(&call->pool->lock);
     for (size_t i = 0; i < call->n_peers; i++)
         release_peer(call, call->peers[i]);
@@ -403,8 +413,6 @@ void joblot_call_close(joblot_call *call)
     joblot__lock_give(&call->pool->lock);
     for (size_t i = 0; i < call->n_notes; i++)
         joblot__task_free(call->notes[i].task);
-    joblot__queue_clear(&call->queued);
-    joblot_segment_release(call->copied);
     joblot__buffer_clear(&call->parts);
     joblot__buffer_clear(&call->sizes);
     joblot__free(call->preload);

@@ -85,8 +85,11 @@ void joblot__peer_free(struct joblot__peer *peer)
     if (peer == NULL)
         return;
     joblot__queue_clear(&peer->in_flight);
-    for (size_t i = 0; i < peer->n_told; i++)
+    for (size_t i = 0; i < peer->n_told; i++) {
+        if (peer->told[i].kept)
+            joblot_segment_release(peer->told[i].segment);
         joblot_segment_return(peer->told[i].segment);
+    }
     joblot__free(peer->told);
     if (peer->channel != NULL)
         (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
@@ -197,7 +200,7 @@ void joblot__peer_forget(struct joblot__peer *peer, bool all)
     for (size_t i = 0; i < peer->n_told;) {
         joblot_segment *segment = peer->told[i].segment;
         unsigned char *at = NULL;
-        if (!peer->told[i].kept && (all || !joblot_segment_wanted(segment)))
+        if (!peer->told[i].kept && ((all && !joblot_segment_is_cached(segment)) || !joblot_segment_wanted(segment)))
             at = joblot__ring_reserve(&peer->down, JOBLOT__FORGET, 8);
         if (at == NULL) {
             i++;
@@ -213,6 +216,11 @@ void joblot__peer_forget(struct joblot__peer *peer, bool all)
 void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept)
 {
     struct joblot__told *told = find_told(peer, segment);
-    if (told != NULL)
-        told->kept = kept;
+    if (told == NULL || told->kept == kept)
+        return;
+    told->kept = kept;
+    if (kept) /* not only lent: nobody may write to it while it is mapped there */
+        (void)joblot_segment_borrow(told->segment);
+    else
+        joblot_segment_release(told->segment);
 }

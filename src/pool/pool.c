@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { SIGKILL_NUMBER = 9 };
+enum { SIGKILL_NUMBER = 9, MAX_UNHEARD = 20 };
 
 int joblot_cpu_count(void)
 {
@@ -39,8 +39,6 @@ static joblot_status set_up(joblot_pool *pool, const struct joblot_pool_options 
 {
     joblot_status status = JOBLOT_OK;
     pool->options = *options;
-    pool->server_pidfd = pool->server_socket = -1;
-    pool->owner_pid = joblot__os_pid();
     pool->ring_size = options->ring_size ? options->ring_size : JOBLOT__RING_DEFAULT;
     if (options->server_argv != NULL)
         status = copy_list(options->server_argv, &pool->argv, err);
@@ -62,12 +60,16 @@ joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot
     joblot_pool *pool = joblot__calloc(1, sizeof *pool);
     if (pool == NULL)
         return joblot__fail_nomem(err, sizeof *pool, "a pool");
+    pool->server_pidfd = pool->server_socket = -1;
+    pool->owner_pid = joblot__os_pid();
     int rc = joblot__lock_init(&pool->lock);
     if (rc != 0) {
         joblot__free(pool);
         return joblot__fail_os(err, -rc, "a pool's lock");
     }
-    joblot_status status = set_up(pool, options, err);
+    joblot_status status = joblot_segment_cache_new(&pool->segments, err);
+    if (status == JOBLOT_OK)
+        status = set_up(pool, options, err);
     if (status != JOBLOT_OK) {
         joblot_pool_abandon(pool);
         return status;
@@ -140,6 +142,7 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     pool->server_pidfd = rc;
     pool->server_socket = pair[0];
     pool->preloaded = false;
+    pool->unheard = 0;
     return JOBLOT_OK;
 }
 
@@ -250,7 +253,7 @@ static void give_up_worker(joblot_pool *pool, uint32_t id)
 
 void joblot__pool_listen(joblot_pool *pool)
 {
-    struct joblot__server_message m = {{0}, {0}, {0}, {0}};
+    struct joblot__server_message m;
     int fds[JOBLOT__MAX_FDS];
     size_t n_fds;
     if (pool->server_socket < 0)
@@ -258,8 +261,10 @@ void joblot__pool_listen(joblot_pool *pool)
     struct joblot__poll dead = {.fd = pool->server_pidfd}; /* looked at first: then all that it said is in the socket */
     (void)joblot__os_poll(&dead, 1, 0);
     for (;;) {
+        memset(&m, 0, sizeof m);
         int rc = joblot__os_receive(pool->server_socket, &m, sizeof m, fds, &n_fds);
         if (rc == (int)sizeof m) {
+            pool->unheard = 0;
             take_message(pool, &m, fds, n_fds);
             continue;
         }
@@ -269,7 +274,9 @@ void joblot__pool_listen(joblot_pool *pool)
             give_up_worker(pool, joblot__load_le32(m.worker));
             continue;
         }
-        if (rc == 0) /* it has nothing more to say, and its workers are gone */
+        /* It has nothing more to say, and its workers are gone; or what it says cannot be heard, time after time. */
+        pool->unheard = rc == -EAGAIN ? 0 : pool->unheard + 1;
+        if (rc == 0 || pool->unheard > MAX_UNHEARD)
             (void)joblot__os_pidfd_kill(pool->server_pidfd, SIGKILL_NUMBER);
         break;
     }
@@ -411,6 +418,7 @@ void joblot_pool_abandon(joblot_pool *pool)
     }
     (void)joblot__os_close(pool->server_socket);
     (void)joblot__os_close(pool->server_pidfd);
+    joblot_segment_cache_free(pool->segments);
     if (!inherited) /* in a child, a thread that is not there may hold it */
         joblot__lock_clear(&pool->lock);
     joblot__free(pool->argv);

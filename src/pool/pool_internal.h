@@ -69,8 +69,10 @@ struct joblot_pool {
     size_t ring_size;
     int owner_pid;
     int server_pid, server_pidfd, server_socket; /* 0, -1, -1: none */
-    bool preloaded, closing;
+    bool preloaded;
+    unsigned unheard; /* messages of the server in a row that could not be received */
     uint32_t last_id;
+    joblot_segment_cache *segments;
     struct joblot__peer *peers;
     size_t n_leased, n_asked; /* asked and not yet there */
 };

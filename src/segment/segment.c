@@ -1,5 +1,5 @@
 /* segment/segment.c - memfd and file segments, owned by the process that made them. */
-#include <joblot/segment.h>
+#include "segment.h"
 
 #include "../base/alloc.h"
 #include "../base/error.h"
@@ -10,7 +10,9 @@
 #include <string.h>
 
 struct joblot_segment {
-    atomic_size_t borrowers, lent; /* lent ones are counted in both */
+    /* Borrowers in the low half, of which lent in the high half: one word, so that both are seen at one instant. */
+    _Atomic uint64_t counts;
+    atomic_bool cached;
     uint32_t id;
     int fd;
     int is_file;
@@ -86,7 +88,7 @@ joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_opti
     do
         segment->id = atomic_fetch_add(&last_id, 1) + 1;
     while (segment->id == 0);
-    atomic_init(&segment->borrowers, 1);
+    atomic_init(&segment->counts, 1);
     *out = segment;
     return JOBLOT_OK;
 }
@@ -96,15 +98,17 @@ static bool is_mapped(const joblot_segment *segment)
     return segment->data != NULL && segment->mapped_by == joblot__os_pid();
 }
 
+static const uint64_t ONE_LENT = (uint64_t)1 << 32;
+
 joblot_segment *joblot_segment_borrow(joblot_segment *segment)
 {
-    atomic_fetch_add_explicit(&segment->borrowers, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&segment->counts, 1, memory_order_relaxed);
     return segment;
 }
 
-void joblot_segment_release(joblot_segment *segment)
+static void give_back(joblot_segment *segment, uint64_t what)
 {
-    if (segment == NULL || atomic_fetch_sub_explicit(&segment->borrowers, 1, memory_order_acq_rel) != 1)
+    if ((uint32_t)atomic_fetch_sub_explicit(&segment->counts, what, memory_order_acq_rel) != 1)
         return;
     if (is_mapped(segment))
         (void)joblot__os_unmap(segment->data, (size_t)segment->size);
@@ -112,28 +116,48 @@ void joblot_segment_release(joblot_segment *segment)
     joblot__free(segment);
 }
 
+void joblot_segment_release(joblot_segment *segment)
+{
+    if (segment != NULL)
+        give_back(segment, 1);
+}
+
 joblot_segment *joblot_segment_lend(joblot_segment *segment)
 {
-    atomic_fetch_add_explicit(&segment->lent, 1, memory_order_relaxed);
-    return joblot_segment_borrow(segment);
+    atomic_fetch_add_explicit(&segment->counts, ONE_LENT + 1, memory_order_relaxed);
+    return segment;
 }
 
 void joblot_segment_return(joblot_segment *segment)
 {
-    if (segment == NULL)
-        return;
-    atomic_fetch_sub_explicit(&segment->lent, 1, memory_order_relaxed);
-    joblot_segment_release(segment);
+    if (segment != NULL)
+        give_back(segment, ONE_LENT + 1);
+}
+
+size_t joblot_segment_others(const joblot_segment *segment)
+{
+    uint64_t counts = atomic_load_explicit(&segment->counts, memory_order_acquire);
+    return (uint32_t)counts - (uint32_t)(counts >> 32);
 }
 
 int joblot_segment_wanted(const joblot_segment *segment)
 {
-    return joblot_segment_borrowers(segment) > atomic_load_explicit(&segment->lent, memory_order_acquire);
+    return joblot_segment_others(segment) > 0;
 }
 
 size_t joblot_segment_borrowers(const joblot_segment *segment)
 {
-    return atomic_load_explicit(&segment->borrowers, memory_order_acquire);
+    return (uint32_t)atomic_load_explicit(&segment->counts, memory_order_acquire);
+}
+
+int joblot_segment_is_cached(const joblot_segment *segment)
+{
+    return atomic_load_explicit(&segment->cached, memory_order_relaxed);
+}
+
+void joblot__segment_set_cached(joblot_segment *segment, int cached)
+{
+    atomic_store_explicit(&segment->cached, cached != 0, memory_order_relaxed);
 }
 
 uint32_t joblot_segment_id(const joblot_segment *segment)
@@ -189,4 +213,15 @@ joblot_status joblot_segment_write(joblot_segment *segment, uint64_t offset, con
     if (rc < 0)
         return joblot__fail_os(err, -rc, "writing %llu bytes to a segment", (unsigned long long)size);
     return JOBLOT_OK;
+}
+
+joblot_status joblot_segment_warm(joblot_segment *segment, joblot_error *err)
+{
+    void *data;
+    if (is_mapped(segment))
+        return JOBLOT_OK;
+    joblot_status status = joblot_segment_data(segment, &data, err);
+    if (status == JOBLOT_OK) /* an old kernel refuses, and the pages come one by one */
+        (void)joblot__os_populate_read(data, (size_t)segment->size);
+    return status;
 }
