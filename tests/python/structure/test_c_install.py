@@ -1,5 +1,6 @@
 """A C user's way: install, ask pkg-config, compile an example against the installed headers, run it."""
 import os
+import re
 
 import pytest
 
@@ -36,9 +37,27 @@ def test_no_internal_header_is_installed(installed):
     assert headers == {p.name for p in (tree.ROOT / "include" / "joblot").glob("*.h")}
 
 
+def compile_and_run(source, installed, tmp_path):
+    _, flags, library = installed
+    program = tmp_path / source.stem
+    tree.run("cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", source, "-o", program, *flags)
+    return tree.run(program, env={**os.environ, "LD_LIBRARY_PATH": str(library)}, timeout=60)
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_runs(installed, example, tmp_path):
-    _, flags, library = installed
-    program = tmp_path / example.stem
-    tree.run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", example, "-o", program, *flags)
-    assert tree.run(program, env={**os.environ, "LD_LIBRARY_PATH": str(library)}, timeout=60)
+    assert compile_and_run(example, installed, tmp_path)
+
+
+def test_the_big_endian_example_survives_a_kill(installed, tmp_path):
+    out = compile_and_run(tree.ROOT / "examples" / "c" / "be_array.c", installed, tmp_path)
+    assert len(re.findall(r"^[xyz] .* equal$", out, re.M)) == 3
+    assert re.search(r"^worker [1-9]\d* was killed with SIGKILL while it ran task 10;", out, re.M)
+    assert "DIFFERENT" not in out
+
+
+def test_the_example_of_the_readme_runs(installed, tmp_path):
+    (block,) = re.findall(r"^```c\n(.*?)^```$", (tree.ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    (tmp_path / "squares.c").write_text(block, encoding="utf-8")
+    lines = compile_and_run(tmp_path / "squares.c", installed, tmp_path).splitlines()
+    assert sorted(lines) == [f"task {i}: {i * i}" for i in range(5)]
