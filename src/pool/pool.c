@@ -368,7 +368,10 @@ static void end_server(joblot_pool *pool, int64_t grace_ns)
     memset(&m, 0, sizeof m);
     joblot__store_le32(m.type, JOBLOT__CLOSE);
     joblot__store_le64(m.a, (uint64_t)(grace_ns < 0 ? 0 : grace_ns));
-    (void)joblot__os_send(pool->server_socket, &m, sizeof m, NULL, 0);
+    if (joblot__os_send(pool->server_socket, &m, sizeof m, NULL, 0) < 0) { /* end of file says the same */
+        (void)joblot__os_close(pool->server_socket);
+        pool->server_socket = -1;
+    }
     int64_t deadline = joblot__os_clock() + grace_ns + 1000000000;
     struct joblot__poll dead = {.fd = pool->server_pidfd};
     for (int64_t left = grace_ns + 1000000000; left > 0 && !dead.ready; left = deadline - joblot__os_clock()) {
