@@ -6,8 +6,11 @@
 struct pool {
     PyObject_HEAD
     struct core_state *st;
-    joblot_pool *pool;
+    joblot_pool *pool; /* NULL: closed, or abandoned in a forked child */
     uint32_t last_function;
+    size_t n_held; /* by calls, which need it open */
+    bool closing;  /* as soon as nobody holds it */
+    int64_t grace;
 };
 
 /* One call of Parallel. */
@@ -148,6 +151,17 @@ check_task(struct run *r, PyObject *task)
     return -1;
 }
 
+/* Python code of the user's has run, and it may have forked: in the child the call is gone, and must not be touched. */
+static int
+check_owner(struct run *r)
+{
+    if (r->owner->pool != NULL)
+        return 0;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "this process was forked off in the midst of a call, which is its parent's");
+    return -1;
+}
+
 /* Draws tasks up to what pre_dispatch allows, a few at a time so that workers start on the first. */
 static int
 draw(struct run *r)
@@ -157,6 +171,10 @@ draw(struct run *r)
     Py_ssize_t chunk = r->n_jobs * (Py_ssize_t)batch;
     for (Py_ssize_t i = 0; i < chunk && r->drawn - r->done < most; i++) {
         PyObject *task = PyIter_Next(r->tasks);
+        if (check_owner(r) < 0) {
+            Py_XDECREF(task);
+            return -1;
+        }
         if (task == NULL) {
             r->exhausted = true;
             return PyErr_Occurred() ? -1 : 0;
@@ -348,7 +366,8 @@ loop(struct run *r)
             return 0;
         do { /* all that has come, before more is drawn */
             if (wait_event(r, &event) < 0) {
-                joblot_event_done(r->call, &event);
+                if (r->owner->pool != NULL)
+                    joblot_event_done(r->call, &event);
                 return -1;
             }
             if (take_event(r, &event) < 0)
@@ -371,6 +390,10 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
         core_raise(r->st, status, &err);
     else if (loop(r) == 0)
         results = Py_NewRef(r->results);
+    if (check_owner(r) < 0) {
+        Py_INCREF(r->encoder); /* nor what it has of the parent's segments: this child leaves it all alone */
+        return NULL;
+    }
     /* Before the end of the call, so that it sees which segments are free. */
     core_encoder_reset(r->encoder);
     core_shares_free(r->encoder->shares);
@@ -478,6 +501,42 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)pool;
 }
 
+static void
+close_unless_held(struct pool *pool)
+{
+    joblot_pool *closing = pool->pool;
+    if (!pool->closing || pool->n_held > 0)
+        return;
+    pool->pool = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    joblot_pool_close(closing, pool->grace);
+    Py_END_ALLOW_THREADS
+}
+
+static PyObject *
+pool_hold(PyObject *self, PyObject *unused)
+{
+    struct pool *pool = (struct pool *)self;
+    (void)unused;
+    if (pool->pool == NULL || pool->closing) {
+        PyErr_SetString(PyExc_ValueError, "the pool is closed");
+        return NULL;
+    }
+    pool->n_held++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pool_release(PyObject *self, PyObject *unused)
+{
+    struct pool *pool = (struct pool *)self;
+    (void)unused;
+    if (pool->n_held > 0)
+        pool->n_held--;
+    close_unless_held(pool);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 pool_close(PyObject *self, PyObject *arg)
 {
@@ -485,12 +544,10 @@ pool_close(PyObject *self, PyObject *arg)
     double grace = PyFloat_AsDouble(arg);
     if (grace == -1.0 && PyErr_Occurred())
         return NULL;
-    joblot_pool *closing = pool->pool;
-    pool->pool = NULL;
-    Py_BEGIN_ALLOW_THREADS
-    joblot_pool_close(closing, (int64_t)(grace * 1e9));
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    pool->closing = true;
+    pool->grace = (int64_t)(grace * 1e9);
+    close_unless_held(pool);
+    return PyBool_FromLong(pool->pool == NULL);
 }
 
 static PyObject *
@@ -541,7 +598,10 @@ pool_dealloc(PyObject *self)
 static PyMethodDef pool_methods[] = {
     {"run", (PyCFunction)(void (*)(void))pool_run, METH_VARARGS | METH_KEYWORDS,
      "Run an iterator of (function, args, kwargs); return the results in input order."},
-    {"close", pool_close, METH_O, "End server and workers; they have so many seconds to leave by themselves."},
+    {"hold", pool_hold, METH_NOARGS, "Keep it open until `release`."},
+    {"release", pool_release, METH_NOARGS, "The end of a `hold`; the last one closes a pool that was to be closed."},
+    {"close", pool_close, METH_O,
+     "End server and workers, now or when nobody holds the pool; they have so many seconds to leave by themselves."},
     {"abandon", pool_abandon, METH_NOARGS, "In a forked child: forget the parent's processes."},
     {"processes", pool_processes, METH_NOARGS, "(pid of the server or 0, pids of the workers)"},
     {NULL, NULL, 0, NULL},

@@ -56,37 +56,45 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
     """
     data, key = _settings_of(settings)
     folder = settings.temp_folder or os.environ.get("JOBLIB_TEMP_FOLDER")
-    results: list[Any] = _get_pool(settings).run(
-        iter(tasks),
-        n_jobs=settings.n_jobs,
-        pre_dispatch=-1 if settings.pre_dispatch is None else settings.pre_dispatch,
-        batch=0 if settings.batch_size == "auto" else settings.batch_size,
-        timeout=-1.0 if settings.timeout is None else settings.timeout,
-        retries=settings.retries,
-        max_nbytes=-1 if settings.max_nbytes is None else settings.max_nbytes,
-        mmap_mode=MAP_MODES[settings.mmap_mode],
-        folder=None if folder is None else os.fspath(folder),
-        fallback_folder=_fallback_folder(),
-        compare=not settings.input_is_sequence,
-        settings_key=key,
-        settings=data,
-        progress=settings.progress,
-    )
+    pool = _hold_pool()
+    try:
+        results: list[Any] = pool.run(
+            iter(tasks),
+            n_jobs=settings.n_jobs,
+            pre_dispatch=-1 if settings.pre_dispatch is None else settings.pre_dispatch,
+            batch=0 if settings.batch_size == "auto" else settings.batch_size,
+            timeout=-1.0 if settings.timeout is None else settings.timeout,
+            retries=settings.retries,
+            max_nbytes=-1 if settings.max_nbytes is None else settings.max_nbytes,
+            mmap_mode=MAP_MODES[settings.mmap_mode],
+            folder=None if folder is None else os.fspath(folder),
+            fallback_folder=_fallback_folder(),
+            compare=not settings.input_is_sequence,
+            settings_key=key,
+            settings=data,
+            progress=settings.progress,
+        )
+    finally:
+        pool.release()
     return results
 
 
 def shutdown() -> None:
-    """End the workers and their server; the next call starts new ones."""
+    """End the workers and their server; the next call starts new ones.
+
+    Where calls of other threads run, as a daemon thread's may when the program ends, the end of the last one does it,
+    or the end of this process, which the server sees.
+    """
     global _pool  # noqa: PLW0603 - the one pool of this process
     with _lock:
         pool, _pool = _pool, None
     if pool is not None:
-        pool.close(GRACE)
+        _close(pool)
 
 
 def _fallback_folder() -> str:
     """Return where segments go that memory would not hold; `tempfile` is not imported for it."""
-    tempfile = sys.modules.get("tempfile")
+    tempfile = _setup.loaded_module("tempfile")
     if tempfile is not None:
         return os.fspath(tempfile.gettempdir())
     return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - nothing there gets a name
@@ -138,7 +146,8 @@ def _key_of(data: bytes) -> int:
 # ---- the pool --------------------------------------------------------------------------------------------------------
 
 
-def _get_pool(settings: CallSettings) -> Any:
+def _hold_pool() -> Any:
+    """Return the pool, held: a call in another thread that needs another server must not close this one's."""
     global _pool, _pool_identity  # noqa: PLW0603 - the one pool of this process
     identity = _identity()
     with _lock:
@@ -149,9 +158,20 @@ def _get_pool(settings: CallSettings) -> Any:
             _pool = _core.Pool(_server_command(), _server_environment())
             _pool_identity = identity
         pool = _pool
+        pool.hold()
     if old is not None:
-        old.close(GRACE)
+        _close(old)
     return pool
+
+
+# Pools that are to be closed, and that calls of other threads hold.
+_closing: list[Any] = []
+
+
+def _close(pool: Any) -> None:
+    _closing[:] = [other for other in _closing if not other.close(GRACE)]
+    if not pool.close(GRACE):
+        _closing.append(pool)
 
 
 _last_identity: Any = None
@@ -169,7 +189,7 @@ def _identity() -> tuple[Any, ...]:
 
 
 def _executable() -> str:
-    spawn = sys.modules.get("multiprocessing.spawn")
+    spawn = _setup.loaded_module("multiprocessing.spawn")
     chosen = spawn.get_executable() if spawn is not None else None
     return os.fsdecode(chosen) if chosen else sys.executable
 
@@ -217,9 +237,11 @@ def _forget_pool() -> None:
     """In a forked child: the parent's workers are not ours."""
     global _pool, _lock  # noqa: PLW0603 - the one pool of this process
     _lock = threading.Lock()
-    pool, _pool = _pool, None
-    if pool is not None:
-        pool.abandon()
+    for pool in (_pool, *_closing):
+        if pool is not None:
+            pool.abandon()
+    _pool = None
+    _closing.clear()
 
 
 os.register_at_fork(after_in_child=_forget_pool)

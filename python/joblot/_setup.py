@@ -38,6 +38,12 @@ def is_fixed_at_start(name: bytes) -> bool:
     return name in _FIXED or name.startswith(FIXED_PREFIXES)
 
 
+def loaded_module(name: str) -> Any:
+    """Return a module that is imported already, or None; None also while another thread is just importing it."""
+    module = sys.modules.get(name)
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
 def environ() -> dict[bytes, bytes]:
     """Return a copy of the environment, as bytes: the form that `os.environ` keeps, quick to copy and to compare."""
     kept = getattr(os.environ, "_data", None)
@@ -52,9 +58,9 @@ def look() -> tuple[Any, ...]:
         cwd = os.getcwd()
     except OSError:  # removed under us
         cwd = None
-    warnings = sys.modules.get("warnings")
-    logging = sys.modules.get("logging")
-    process = sys.modules.get("multiprocessing.process")
+    warnings = loaded_module("warnings")
+    logging = loaded_module("logging")
+    process = loaded_module("multiprocessing.process")
     return (
         environ(),
         cwd,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 
-from . import config
+from . import _setup, config
 from ._settings import CallSettings
 
 TYPE_CHECKING = False
@@ -32,7 +31,7 @@ def multiprocessing_is_off() -> bool:
 
 def in_daemon_process() -> bool:
     """True in a daemonic child of multiprocessing. Where that was never imported, this is none of its children."""
-    process = sys.modules.get("multiprocessing.process")
+    process = _setup.loaded_module("multiprocessing.process")
     return process is not None and bool(process.current_process().daemon)
 
 

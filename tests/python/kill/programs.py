@@ -79,7 +79,7 @@ class Program:
             stderr=self.stderr,
             stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             cwd=self.folder,
-            env={**os.environ, MARK: self.mark, "TMPDIR": self.temp, **environ},
+            env={**os.environ, "PYTHONUNBUFFERED": "", MARK: self.mark, "TMPDIR": self.temp, **environ},
             text=True,
             start_new_session=True,
         )
