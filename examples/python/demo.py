@@ -229,8 +229,9 @@ def verdict(outcome):
 def cells(outcome):
     """Four cells of the table for one library."""
     if "error" in outcome:
-        return f"{outcome['error'].split(':')[0][:31]:31}"
-    return f"{outcome['seen']:8} {outcome['back']:8} {verdict(outcome):6} {outcome['ms']:6.1f}"
+        return f"{outcome['error'].split(':')[0][:28]:28}"
+    ms = outcome["ms"]
+    return f"{outcome['seen']:7} {outcome['back']:7} {verdict(outcome):6} {ms:{'5.1f' if ms < 100 else '5.0f'}}"
 
 
 def explain(case, outcome):
@@ -243,9 +244,9 @@ def explain(case, outcome):
     if outcome["back"] != outcome["sent"]:
         found.append(f"{outcome['sent']} came back as {outcome['back']}")
     if not outcome["seen_right"] and outcome["seen"] == outcome["sent"]:
-        found.append("workers saw other values than were sent")
+        found.append("wrong values in the worker")
     if not outcome["back_right"]:
-        found.append("other values came back than were sent")
+        found.append("wrong values in the result")
     return f"{case}: {', '.join(found) or 'the dtype or the class is another one'}"
 
 
@@ -256,16 +257,16 @@ def bold(text):
 def print_table(outcomes):
     version = importlib.import_module("joblib").__version__
     ours, theirs = outcomes["joblot"], outcomes["joblib"]
-    print(bold(f"{'':41} {'joblot':31}  joblib {version}"))
-    head = f"{'worker':8} {'back':8} {'values':6} {'ms':>6}"
-    print(bold(f"{'array':32} {'sent':8} {head}  {head}"))
+    print(bold(f"{'':39} {'joblot':28}  joblib {version}"))
+    head = f"{'worker':7} {'back':7} {'values':6} {'ms':>5}"
+    print(bold(f"{'array':31} {'sent':7} {head}  {head}"))
     for case, outcome in ours.items():
         if case != "kill":
-            print(f"{case:32} {outcome.get('sent', '?'):8} {cells(outcome)}  {cells(theirs[case])}".rstrip())
+            print(f"{case:31} {outcome.get('sent', '?'):7} {cells(outcome)}  {cells(theirs[case])}".rstrip())
     print()
-    print("worker, back: the dtype that a worker saw, and that of the result.  values: those that the worker saw")
-    print("and those of the result, against a plain loop, whatever the byte order.  table >: every field is")
-    print(f"big-endian.  ms: 4 tasks in 2 workers that compute a digest, best of {REPEATS} calls after a first one.")
+    print("worker, back: the dtype that a worker saw, and that of the result.  values: those in the worker and")
+    print("in the result, against a plain loop, whatever the byte order.  table >: every field is big-endian.")
+    print(f"ms: 4 tasks in 2 workers that compute a digest, best of {REPEATS} calls after a first one.")
     for name in ("joblot", "joblib"):
         wrong = [explain(case, o) for case, o in outcomes[name].items() if case != "kill" and not is_right(o)]
         print(bold(f"\n{name}: {len(ours) - 1 - len(wrong)} of {len(ours) - 1} arrays came through unchanged"))
