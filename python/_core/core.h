@@ -138,11 +138,12 @@ int core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size
 int core_finish_parts(struct core_encoder *e);
 void core_clear_entries(struct core_encoder *e);
 
-/* shares.c: one copy of an array for all tasks of a call that have it.  With `compare` the bytes must be the same as
- * well as the place: the input is an iterator, which may write between two tasks. */
-struct core_shares *core_shares_new(bool compare);
+/* shares.c: one copy of an array for all tasks of a call that have it.  What must be the same besides the place
+ * (see joblot/_snapshot.py): nothing, a sample of the bytes, or all of them. */
+enum core_compare { CORE_COMPARE_NOTHING = 0, CORE_COMPARE_SAMPLE, CORE_COMPARE_WHOLE };
+struct core_shares *core_shares_new(enum core_compare compare);
 void core_shares_free(struct core_shares *shares);
-bool core_shares_compare(const struct core_shares *shares);
+enum core_compare core_shares_compare(const struct core_shares *shares);
 /* Where this memory lies already, or NULL; `bytes` is what would be sent, or NULL to trust the place alone. */
 joblot_segment *core_shares_find(struct core_shares *shares, const struct joblot_array *place, const void *bytes,
                                  uint64_t size, uint64_t *offset);

@@ -203,7 +203,7 @@ put_large(struct core_encoder *e, struct core_entry *entry, const struct core_vi
         return make_bytes(e, entry, &view->array, layout);
     entry->shared = true;
     entry->place = view->array;
-    bool compare = core_shares_compare(e->shares);
+    bool compare = core_shares_compare(e->shares) != CORE_COMPARE_NOTHING;
     if (compare && is_frozen(view, array)) {
         entry->keep_owner = true;
         compare = false;

@@ -420,7 +420,7 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     unsigned long long key;
     Py_buffer settings;
     PyObject *results = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILizzpKy*O:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILizziKy*O:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
                                      &batch, &r.timeout, &options.retries, &max_nbytes, &mode, &options.folder,
                                      &options.fallback_folder, &compare, &key, &settings, &r.progress))
         return NULL;
@@ -436,7 +436,7 @@ pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
 
     r.encoder = core_encoder_new(r.st);
     if (r.encoder != NULL)
-        r.encoder->shares = core_shares_new(compare);
+        r.encoder->shares = core_shares_new((enum core_compare)compare);
     if (r.results != NULL && r.functions != NULL && r.encoder != NULL && r.encoder->shares != NULL) {
         r.missing = (PyObject *)r.encoder; /* an object that no task can return */
         r.encoder->max_nbytes = max_nbytes;

@@ -69,7 +69,7 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
             mmap_mode=MAP_MODES[settings.mmap_mode],
             folder=None if folder is None else os.fspath(folder),
             fallback_folder=_fallback_folder(),
-            compare=not settings.input_is_sequence,
+            compare=settings.snapshot,
             settings_key=key,
             settings=data,
             progress=settings.progress,

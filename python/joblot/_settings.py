@@ -61,8 +61,8 @@ class CallSettings:
         How those arrays are mapped; None sends copies.
     temp_folder : str or None
         Where segments that need a file get it.
-    input_is_sequence : bool
-        The tasks came in a list or tuple, so nothing runs between the drawing of two tasks.
+    snapshot : int
+        How far the input can be trusted between the drawing of two tasks: see `joblot._snapshot`.
     inner_max_num_threads : int or None
         Threads of BLAS and OpenMP in each worker; None shares the cores out.
     initializer, initargs : callable or None, tuple
@@ -84,13 +84,13 @@ class CallSettings:
         "initargs",
         "initializer",
         "inner_max_num_threads",
-        "input_is_sequence",
         "max_nbytes",
         "mmap_mode",
         "n_jobs",
         "pre_dispatch",
         "progress",
         "retries",
+        "snapshot",
         "temp_folder",
         "timeout",
         "verbose",
@@ -107,7 +107,7 @@ class CallSettings:
         max_nbytes: int | None = 1 << 20,
         mmap_mode: Any = DEFAULT_MMAP_MODE,
         temp_folder: str | None = None,
-        input_is_sequence: bool = False,
+        snapshot: int = 2,
         inner_max_num_threads: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -124,7 +124,7 @@ class CallSettings:
         self.max_nbytes = max_nbytes
         self.mmap_mode = mmap_mode
         self.temp_folder = temp_folder
-        self.input_is_sequence = input_is_sequence
+        self.snapshot = snapshot
         self.inner_max_num_threads = inner_max_num_threads
         self.initializer = initializer
         self.initargs = initargs

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from . import _arguments, _progress, backends
+from . import _arguments, _progress, _snapshot, backends
 from ._settings import DEFAULT_MMAP_MODE, UNSET, CallSettings
 from .config import active_backend, setting, warn_caller
 
@@ -302,7 +302,7 @@ class Parallel:
             max_nbytes=keywords["max_nbytes"],
             mmap_mode=self._mmap_mode,
             temp_folder=None if folder is None else os.fspath(folder),
-            input_is_sequence=type(iterable) in (list, tuple),
+            snapshot=_snapshot.kind_of(iterable),
             inner_max_num_threads=backend.inner_max_num_threads,
             initializer=workers.get("initializer"),
             initargs=tuple(workers.get("initargs", ())),

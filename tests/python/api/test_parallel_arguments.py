@@ -41,7 +41,7 @@ def test_default_settings(monkeypatch):
         "max_nbytes": 1024 * 1024,
         "mmap_mode": DEFAULT_MMAP_MODE,
         "temp_folder": None,
-        "input_is_sequence": True,
+        "snapshot": 0,
         "inner_max_num_threads": None,
         "initializer": None,
         "initargs": (),
@@ -383,10 +383,11 @@ def test_misspelt_keywords():
 
 def test_the_input_is_known_to_be_a_sequence():
     task = delayed(abs)(-1)
-    assert settings_of([task]).input_is_sequence
-    assert settings_of((task,)).input_is_sequence
-    assert not settings_of(iter([task])).input_is_sequence
-    assert not settings_of(task for task in [task]).input_is_sequence
+    assert settings_of([task]).snapshot == 0
+    assert settings_of((task,)).snapshot == 0
+    assert settings_of(iter([task])).snapshot == 1
+    assert settings_of(task for task in [task]).snapshot == 1
+    assert settings_of(map(lambda task: task, [task])).snapshot == 2
 
 
 @pytest.mark.parametrize(
