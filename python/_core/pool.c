@@ -264,11 +264,10 @@ take_result(struct run *r, struct joblot_event *event)
     return rc;
 }
 
-static int
-raise_death(struct run *r, const struct joblot_event *event)
+/* {number: result} of the tasks that are done. */
+static PyObject *
+finished_results(struct run *r)
 {
-    const struct joblot_death *d = &event->death;
-    PyObject *helper = core_helper(r->st, "make_death");
     PyObject *finished = PyDict_New();
     for (Py_ssize_t i = 0; finished != NULL && i < r->drawn; i++) {
         PyObject *key = PyList_GET_ITEM(r->results, i) == r->missing ? NULL : PyLong_FromSsize_t(i);
@@ -276,11 +275,35 @@ raise_death(struct run *r, const struct joblot_event *event)
             Py_CLEAR(finished);
         Py_XDECREF(key);
     }
+    return finished;
+}
+
+static int
+raise_death(struct run *r, const struct joblot_event *event)
+{
+    const struct joblot_death *d = &event->death;
+    PyObject *helper = core_helper(r->st, "make_death");
+    PyObject *finished = finished_results(r);
     PyObject *error = NULL;
     if (helper != NULL && finished != NULL)
         error = PyObject_CallFunction(helper, "KiiiiKIOi", (unsigned long long)event->number, d->pid, d->status_known,
                                       d->signal, d->exit_code, (unsigned long long)d->peak_memory, d->attempts, finished,
                                       d->server_died);
+    if (error != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    Py_XDECREF(finished);
+    Py_XDECREF(helper);
+    return -1;
+}
+
+/* Workers die before they take a task: what catches a death is to catch this. */
+static int
+raise_no_workers(struct run *r, const joblot_error *err)
+{
+    PyObject *helper = core_helper(r->st, "make_no_workers");
+    PyObject *finished = finished_results(r);
+    PyObject *error = helper && finished ? PyObject_CallFunction(helper, "sO", err->message, finished) : NULL;
     if (error != NULL)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
     Py_XDECREF(error);
@@ -340,6 +363,8 @@ wait_event(struct run *r, struct joblot_event *event)
         status = joblot_call_next(r->call, left, event, &err);
         Py_END_ALLOW_THREADS
     }
+    if (status == JOBLOT_WORKER_DIED)
+        return raise_no_workers(r, &err);
     if (status != JOBLOT_OK)
         return fail_status(r, status, &err);
     return PyErr_CheckSignals();

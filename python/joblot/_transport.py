@@ -123,6 +123,15 @@ def make_death(
     )
 
 
+def make_no_workers(message: str, results: dict[int, Any]) -> BaseException:
+    """Return `WorkerDied` for workers that die one after the other before they take a task."""
+    from .errors import WorkerDied
+
+    error = WorkerDied(results=results, attempts=0)
+    error.args = (message,)
+    return error
+
+
 def make_timeout(number: int, timeout: float) -> BaseException:
     """Return the error for a result that did not come in time."""
     from .errors import TimeoutError  # noqa: A004 - joblib's name
