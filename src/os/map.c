@@ -3,6 +3,8 @@
 #include "os.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,4 +45,58 @@ int joblot__os_dontfork(void *at, size_t size)
 int joblot__os_populate_read(void *at, size_t size)
 {
     return madvise(at, size, MADV_POPULATE_READ) == 0 ? 0 : -errno;
+}
+
+/* ---- private mappings ---- */
+
+enum { ENTRIES = 4096 };
+/* Documentation/admin-guide/mm/pagemap.rst: present, swapped, and a page of the file itself. */
+static const uint64_t PRESENT = (uint64_t)1 << 63, SWAPPED = (uint64_t)1 << 62, OF_FILE = (uint64_t)1 << 61;
+
+static bool was_written(uint64_t entry)
+{
+    return (entry & (PRESENT | SWAPPED)) != 0 && (entry & OF_FILE) == 0;
+}
+
+/* Drops the written pages among `n` from `at` on. */
+static int drop_written(const uint64_t *entries, size_t n, unsigned char *at, size_t page)
+{
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        while (end < n && was_written(entries[end]))
+            end++;
+        if (end > i && madvise(at + i * page, (end - i) * page, MADV_DONTNEED) != 0)
+            return -errno;
+        i = end > i ? end : i + 1;
+    }
+    return 0;
+}
+
+static int drop_by_pagemap(int pagemap, unsigned char *at, size_t size)
+{
+    uint64_t entries[ENTRIES];
+    size_t page = joblot__os_page_size(), pages = (size + page - 1) / page;
+    for (size_t done = 0; done < pages;) {
+        size_t n = pages - done < ENTRIES ? pages - done : ENTRIES;
+        int rc = joblot__os_pread(pagemap, entries, n * sizeof *entries, ((uintptr_t)at / page + done) * sizeof *entries);
+        if (rc == 0)
+            rc = drop_written(entries, n, at + done * page, page);
+        if (rc < 0)
+            return rc;
+        done += n;
+    }
+    return 0;
+}
+
+int joblot__os_reset_private(int fd, uint64_t offset, void *at, size_t size)
+{
+    int rc = joblot__os_forbidden("pagemap");
+    int pagemap = rc != 0 ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (pagemap >= 0) {
+        rc = drop_by_pagemap(pagemap, at, size);
+        (void)joblot__os_close(pagemap);
+        if (rc == 0)
+            return 0;
+    }
+    return mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED ? -errno : 0;
 }

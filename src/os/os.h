@@ -48,6 +48,9 @@ int joblot__os_map(int fd, uint64_t offset, size_t size, int mode, void **out);
 int joblot__os_unmap(void *at, size_t size);
 int joblot__os_dontfork(void *at, size_t size);
 int joblot__os_populate_read(void *at, size_t size); /* -EINVAL where the kernel has no MADV_POPULATE_READ */
+/* Drops what was written to a private mapping of fd from `offset` on, so that it shows the file again: only the pages
+ * that were written where the kernel tells which, else the whole is mapped anew, at the same place. */
+int joblot__os_reset_private(int fd, uint64_t offset, void *at, size_t size);
 /* Bytes that can still be allocated: MemAvailable, held against every memory cgroup above us (v1 and v2).
  * `root` is "" but in tests, where it is a folder with proc/ and sys/ in it. */
 int64_t joblot__os_memory_available(const char *root);

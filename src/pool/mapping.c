@@ -9,17 +9,25 @@
 
 struct joblot_mapping {
     struct joblot__known *known;
-    unsigned char *base; /* page-aligned */
-    size_t length;
+    struct joblot__view *view;
     unsigned char *data;
     uint64_t size, offset;
 };
 
 joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err)
 {
-    if (w->spare == NULL)
-        w->spare = joblot__calloc(1, sizeof *w->spare);
-    return w->spare != NULL ? JOBLOT_OK : joblot__fail_nomem(err, sizeof *w->spare, "a segment");
+    if (w->spare != NULL)
+        return JOBLOT_OK;
+    struct joblot__known *spare = joblot__calloc(1, sizeof *spare);
+    if (spare == NULL)
+        return joblot__fail_nomem(err, sizeof *spare, "a segment");
+    int rc = joblot__lock_init(&spare->lock);
+    if (rc < 0) {
+        joblot__free(spare);
+        return joblot__fail_os(err, -rc, "the lock of a segment");
+    }
+    w->spare = spare;
+    return JOBLOT_OK;
 }
 
 void joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd)
@@ -55,6 +63,8 @@ static void drop(struct joblot__known **link)
 {
     struct joblot__known *known = *link;
     *link = known->next;
+    joblot__view_end(known);
+    joblot__lock_clear(&known->lock);
     (void)joblot__os_close(known->fd);
     joblot__free(known);
 }
@@ -70,6 +80,7 @@ void joblot__known_forget(joblot_worker *w, uint32_t id)
         if (known->id != id || known->forgotten)
             continue;
         known->forgotten = true;
+        joblot__view_end(known);
         (void)joblot__os_close(known->fd);
         known->fd = -1;
         if (atomic_load(&known->mappings) == 0)
@@ -123,17 +134,14 @@ joblot_status joblot_worker_map(joblot_worker *worker, const struct joblot_arriv
     joblot_mapping *mapping = joblot__calloc(1, sizeof *mapping);
     if (mapping == NULL)
         return joblot__fail_nomem(err, sizeof *mapping, "a mapping");
-    uint64_t page = joblot__os_page_size(), lead = part->offset % page;
-    void *base;
-    int rc = joblot__os_map(known->fd, part->offset - lead, (size_t)(part->size + lead), modes[mode], &base);
+    uint64_t lead = part->offset % joblot__os_page_size();
+    int rc = joblot__view_take(known, part->offset - lead, (size_t)(part->size + lead), modes[mode], &mapping->view);
     if (rc < 0) {
         joblot__free(mapping);
         return joblot__fail_os(err, -rc, "mapping %llu bytes of a segment", (unsigned long long)part->size);
     }
     mapping->known = known;
-    mapping->base = base;
-    mapping->length = (size_t)(part->size + lead);
-    mapping->data = mapping->base + lead;
+    mapping->data = joblot__view_base(mapping->view) + lead;
     mapping->size = part->size;
     mapping->offset = part->offset;
     atomic_fetch_add(&known->mappings, 1);
@@ -165,7 +173,7 @@ void joblot_mapping_release(joblot_mapping *mapping)
 {
     if (mapping == NULL)
         return;
-    (void)joblot__os_unmap(mapping->base, mapping->length);
+    joblot__view_give(mapping->known, mapping->view);
     atomic_fetch_sub(&mapping->known->mappings, 1); /* the worker's loop tells the parent, and frees it */
     joblot__free(mapping);
 }

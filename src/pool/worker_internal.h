@@ -5,9 +5,12 @@
 #include "message.h"
 #include "worker.h"
 
+#include "../os/lock.h"
+
 #include <stdatomic.h>
 
 /* A segment that the parent has told us of. */
+struct joblot__view;
 struct joblot__known {
     uint32_t id;
     int fd;        /* ours; -1 once it was forgotten and is only mapped, or when it could not be received */
@@ -16,6 +19,9 @@ struct joblot__known {
     atomic_size_t mappings; /* released under another lock than ours (Python's), so atomic */
     bool kept;              /* the parent knows that we keep it */
     bool forgotten;
+    joblot__lock lock;             /* of what follows */
+    struct joblot__view *views;    /* mappings, in use and kept for later tasks */
+    bool over;                     /* nothing is kept any more */
     struct joblot__known *next;
 };
 
@@ -52,6 +58,14 @@ joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err); /* bef
 void joblot__known_add(joblot_worker *w, uint32_t id, uint64_t size, int fd, int parent_fd); /* after it */
 void joblot__known_forget(joblot_worker *w, uint32_t id);
 void joblot__known_report(joblot_worker *w); /* KEPT and RELEASED records, reserved and not committed */
+
+/* view.c: mappings, which later tasks use again */
+int joblot__view_take(struct joblot__known *known, uint64_t offset, size_t size, int mode,
+                      struct joblot__view **out); /* 0, or -errno */
+unsigned char *joblot__view_base(const struct joblot__view *view);
+/* No longer used: what was written to a private one is dropped, and it is kept, or unmapped. */
+void joblot__view_give(struct joblot__known *known, struct joblot__view *view);
+void joblot__view_end(struct joblot__known *known); /* unmaps what is kept, and keeps nothing from now on */
 
 /* reply.c */
 joblot_status joblot__reply_status(joblot_worker *w, joblot_status status, const char *message);
