@@ -245,6 +245,9 @@ static int run_case(const struct test_case *c)
     pid_t pid = fork();
     if (pid == 0) {
         (void)setpgid(0, 0);
+        size_t used = strlen(scratch);
+        (void)snprintf(scratch + used, sizeof scratch - used, "/%s", c->name);
+        CHECK(mkdir(scratch, 0700) == 0);
         c->run();
         exit(0);
     }

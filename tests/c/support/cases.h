@@ -50,7 +50,7 @@ bool process_is_alive(int pid);   /* a zombie is not */
 void wait_until_gone(int pid);    /* returns when it is; the case's time limit is the bound */
 uint64_t next_random(uint64_t *state);
 void wait_ms(unsigned ms);        /* sleeps; for workers and for giving events time, never for a verdict */
-/* A fresh folder below TMPDIR or /tmp; removed with all that is in it when the program ends. */
+/* The case's own fresh folder below TMPDIR or /tmp; removed with all that is in it when the program ends. */
 const char *scratch_folder(void);
 void write_file(const char *folder, const char *path, const char *text); /* makes the folders on the way */
 

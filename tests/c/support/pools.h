@@ -50,7 +50,7 @@ struct outcome {
     joblot_status status;
     char message[300];
     size_t n_parts, size; /* size: of all parts */
-    unsigned char *data;  /* all parts, one behind the other; leaks, the case ends */
+    unsigned char *data;  /* all parts, one behind the other; free() it, or let the case's end do so */
     struct joblot_death death;
 };
 
