@@ -3,24 +3,12 @@
 import pytest
 from kill.programs import run
 
-SOURCES = {
-    "random": "import random; return random.random()",
-    "random, choices": "import random; return tuple(random.choices(range(10**9), k=2))",
-    "numpy": "return numpy.random.random()",
-    "numpy, integers": "return tuple(numpy.random.randint(0, 2**31, size=2).tolist())",
-    "numpy, default_rng": "return numpy.random.default_rng().random()",
-    "uuid": "import uuid; return uuid.uuid4().hex",
-    "secrets": "import secrets; return secrets.token_hex()",
-    "tempfile": "import tempfile; return next(tempfile._get_candidate_names())",
-}
 
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_all_draws_differ(tmp_path, source):
+def test_all_draws_differ(tmp_path):
     """Over workers, calls, new workers and a new server; the parent has drawn before, and draws after."""
     run(
-        f"""
-        import random
+        """
+        import random, secrets, tempfile, uuid
         import numpy
         from joblot import _processes
 
@@ -29,7 +17,17 @@ def test_all_draws_differ(tmp_path, source):
 
         def draw(_):
             time.sleep(0.01)  # so that all workers have their share
-            {SOURCES[source]}
+            return {
+                "random": random.random(),
+                "random, several": tuple(random.choices(range(10**9), k=2)),
+                "numpy": numpy.random.random(),
+                "numpy, integers": tuple(numpy.random.randint(0, 2**31, size=2).tolist()),
+                "numpy, normal": numpy.random.standard_normal(),
+                "numpy, default_rng": numpy.random.default_rng().random(),
+                "uuid": uuid.uuid4().hex,
+                "secrets": secrets.token_hex(),
+                "tempfile": next(tempfile._get_candidate_names()),
+            }
 
         drawn = [draw(0) for _ in range(3)]
         pids = set()
@@ -44,7 +42,10 @@ def test_all_draws_differ(tmp_path, source):
                 _processes.shutdown()
         drawn += [draw(0) for _ in range(3)]
         assert len(pids) == 12, pids
-        assert len(set(drawn)) == len(drawn) == 102, sorted(drawn)
+        assert len(drawn) == 102
+        for source in drawn[0]:
+            values = [each[source] for each in drawn]
+            assert len(set(values)) == 102, (source, sorted(values))
         print("fine")
         """,
         tmp_path,

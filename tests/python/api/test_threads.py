@@ -296,7 +296,7 @@ def test_nothing_grows_while_workers_die(tmp_path):
 
         call()
         before = descriptors()
-        for _ in range(40):
+        for _ in range(20):
             call()
         assert descriptors() == before, (before, descriptors())
         print("fine")
