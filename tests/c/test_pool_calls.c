@@ -168,6 +168,7 @@ static void batches_are_as_told_or_grow(void)
         CHECK_EQUAL(u64_of(&out[i], 0), i);
     CHECK(joblot_call_batch(call) > 1);
     joblot_call_close(call);
+    free(out);
     close_pool(pool);
 }
 

@@ -237,7 +237,8 @@ static joblot_pool *open_bad_pool(int deaths, char *name)
 {
     joblot_error err;
     joblot_pool *pool;
-    struct joblot_worker_hooks *hooks = malloc(sizeof *hooks);
+    static struct joblot_worker_hooks bad_hooks; /* as long as the server */
+    struct joblot_worker_hooks *hooks = &bad_hooks;
     *hooks = (struct joblot_worker_hooks){
         .functions = test_functions, .n_functions = N_DO, .start = bad_start, .context = name};
     struct joblot_pool_options options = {.hooks = hooks};
@@ -413,6 +414,7 @@ static void results_are_exact_under_fire(void)
             check_pattern(out[i].data, i % 10 == 0 ? 300000 : 50 + i, i);
     }
     joblot_call_close(call);
+    free(out);
     close_pool(pool);
 }
 
