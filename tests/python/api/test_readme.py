@@ -2,6 +2,7 @@
 
 Its C example is compiled and run in tests/python/structure/test_c_install.py."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -27,7 +28,7 @@ def test_the_python_example_runs(tmp_path):
         text=True,
         check=False,
         timeout=60,
-        env={"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path / "tmp")},
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
     )
     assert done.returncode == 0, done.stderr
     dtype, total = done.stdout.splitlines()
