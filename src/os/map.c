@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -88,12 +89,56 @@ static int drop_by_pagemap(int pagemap, unsigned char *at, size_t size)
     return 0;
 }
 
+enum { PROBE_PAGES = 32 };
+
+/* Pages of our own, every other one written: does pagemap say so of each, and are they as in the file once dropped? */
+static bool probe(int pagemap, volatile unsigned char *at, size_t page)
+{
+    uint64_t entries[PROBE_PAGES];
+    unsigned char touched = 0;
+    for (size_t i = 0; i < PROBE_PAGES; i++) {
+        touched |= at[i * page];
+        if (i % 2 == 1)
+            at[i * page] = 1;
+    }
+    if (touched != 0 ||
+        joblot__os_pread(pagemap, entries, sizeof entries, (uintptr_t)at / page * sizeof entries[0]) != 0)
+        return false;
+    for (size_t i = 0; i < PROBE_PAGES; i++)
+        if (was_written(entries[i]) != (i % 2 == 1))
+            return false;
+    if (drop_by_pagemap(pagemap, (unsigned char *)(uintptr_t)at, PROBE_PAGES * page) != 0)
+        return false;
+    for (size_t i = 0; i < PROBE_PAGES; i++)
+        touched |= at[i * page];
+    return touched == 0;
+}
+
+/* Under an emulator pagemap may speak of other addresses than ours, or in another byte order, and pages may stay when
+ * they are dropped: tried once. */
+static bool pagemap_works(int pagemap)
+{
+    static atomic_int known; /* 0: not tried; 1: yes; 2: no */
+    int works = atomic_load_explicit(&known, memory_order_relaxed);
+    if (works == 0) {
+        size_t page = joblot__os_page_size(), size = PROBE_PAGES * page;
+        int fd = joblot__os_memfd("joblot-probe", size);
+        void *at = fd >= 0 ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) : MAP_FAILED;
+        works = at != MAP_FAILED && probe(pagemap, at, page) ? 1 : 2;
+        if (at != MAP_FAILED)
+            (void)munmap(at, size);
+        (void)joblot__os_close(fd);
+        atomic_store_explicit(&known, works, memory_order_relaxed);
+    }
+    return works == 1;
+}
+
 int joblot__os_reset_private(int fd, uint64_t offset, void *at, size_t size)
 {
     int rc = joblot__os_forbidden("pagemap");
     int pagemap = rc != 0 ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap >= 0) {
-        rc = drop_by_pagemap(pagemap, at, size);
+        rc = pagemap_works(pagemap) ? drop_by_pagemap(pagemap, at, size) : -ENOTSUP;
         (void)joblot__os_close(pagemap);
         if (rc == 0)
             return 0;

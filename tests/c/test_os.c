@@ -118,6 +118,27 @@ static void three_mappings(void)
     CHECK_EQUAL(joblot__os_close(fd), 0);
 }
 
+/* With pagemap, and where it cannot be read or is not to be believed (as under an emulator). */
+static void private_pages_are_as_in_the_file_again(void)
+{
+    enum { PAGES = 40 };
+    size_t page = joblot__os_page_size();
+    int fd = joblot__os_memfd("test", PAGES * page);
+    unsigned char *own, *shared;
+    CHECK_EQUAL(joblot__os_map(fd, 0, PAGES * page, JOBLOT__MAP_WRITE, (void **)&shared), 0);
+    CHECK_EQUAL(joblot__os_map(fd, page, (PAGES - 1) * page, JOBLOT__MAP_PRIVATE, (void **)&own), 0);
+    for (size_t i = 0; i < PAGES * page; i++)
+        shared[i] = (unsigned char)(i % 251);
+    for (int round = 0; round < 20; round++) {
+        joblot__os_forbid(round % 2 ? "pagemap" : NULL, EPERM);
+        for (size_t i = (size_t)round; i < (PAGES - 1) * page; i += page * (size_t)(1 + round / 4))
+            own[i] ^= 0x5a;
+        CHECK_EQUAL(joblot__os_reset_private(fd, page, own, (PAGES - 1) * page), 0);
+        CHECK(memcmp(own, shared + page, (PAGES - 1) * page) == 0);
+    }
+    joblot__os_forbid(NULL, 0);
+}
+
 /* ---- processes ---- */
 
 static int wait_status(int pid)
@@ -355,6 +376,7 @@ static const struct test_case cases[] = {
     {"a_full_disk_is_seen_at_once", a_full_disk_is_seen_at_once, 10},
     {"text_is_cut_and_ended", text_is_cut_and_ended, 10},
     {"three_mappings", three_mappings, 10},
+    {"private_pages_are_as_in_the_file_again", private_pages_are_as_in_the_file_again, 10},
     {"spawn_says_why_it_failed", spawn_says_why_it_failed, 10},
     {"spawn_passes_descriptors", spawn_passes_descriptors, 10},
     {"spawn_resets_signals", spawn_resets_signals, 10},
