@@ -183,3 +183,13 @@ int64_t joblot__os_folder_free(const char *folder)
         return -errno;
     return (int64_t)((uint64_t)st.f_bavail * st.f_frsize);
 }
+
+int joblot__os_punch(int fd, uint64_t size)
+{
+    INJECT();
+    int rc;
+    do
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0 ? 0 : -errno;
+}

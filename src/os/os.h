@@ -36,6 +36,7 @@ int joblot__os_pread(int fd, void *data, size_t size, uint64_t offset);        /
 int64_t joblot__os_file_size(int fd);
 int joblot__os_read_text(const char *path, char *out, size_t capacity); /* terminated; length, cut at capacity - 1 */
 int joblot__os_dup(int fd);
+int joblot__os_punch(int fd, uint64_t size); /* gives the pages of a memfd back; it reads as zeros then */
 /* Bytes free for this process in the file system of a folder. */
 int64_t joblot__os_folder_free(const char *folder);
 

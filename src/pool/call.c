@@ -407,6 +407,7 @@ void joblot_call_close(joblot_call *call)
     joblot__lock_take(&call->pool->lock);
     for (size_t i = 0; i < call->n_peers; i++)
         release_peer(call, call->peers[i]);
+    joblot__pool_share_idle(call->pool);
     for (struct joblot__peer *peer = call->pool->peers; peer != NULL; peer = peer->next)
         if (peer->leased) /* another call's, which may have more workers now */
             (void)joblot__os_event_ring(peer->own_bell);

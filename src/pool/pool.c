@@ -142,6 +142,8 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     pool->server_pidfd = rc;
     pool->server_socket = pair[0];
     pool->preloaded = false;
+    pool->idle_told = false;
+    memset(pool->server_knows, 0, sizeof pool->server_knows);
     pool->unheard = 0;
     return JOBLOT_OK;
 }
@@ -422,6 +424,7 @@ void joblot_pool_abandon(joblot_pool *pool)
     (void)joblot__os_close(pool->server_socket);
     (void)joblot__os_close(pool->server_pidfd);
     joblot_segment_cache_free(pool->segments);
+    joblot__pool_forget_idle(pool, inherited);
     if (!inherited) /* in a child, a thread that is not there may hold it */
         joblot__lock_clear(&pool->lock);
     joblot__free(pool->argv);

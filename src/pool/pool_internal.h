@@ -4,6 +4,8 @@
 
 #include "message.h"
 
+#include "../segment/segment.h"
+
 #include "../os/lock.h"
 #include "../os/os.h"
 
@@ -73,6 +75,10 @@ struct joblot_pool {
     unsigned unheard; /* messages of the server in a row that could not be received */
     uint32_t last_id;
     joblot_segment_cache *segments;
+    struct joblot__idle_page *idle; /* shared with the server; NULL until there is something to share */
+    int idle_fd;
+    bool idle_told;
+    uint32_t server_knows[JOBLOT__CACHE_SLOTS]; /* ids of the segments that the server has, by slot */
     struct joblot__peer *peers;
     size_t n_leased, n_asked; /* asked and not yet there */
 };
@@ -126,6 +132,10 @@ joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, con
 void joblot__pool_listen(joblot_pool *pool); /* reads what the server has to say, and sees whether it lives */
 void joblot__pool_drop(joblot_pool *pool, struct joblot__peer *peer);
 void joblot__pool_condemn(joblot_pool *pool, struct joblot__peer *peer);
+
+/* idle.c; with the lock held: tells the server which segments are free, so that it may give them back */
+void joblot__pool_share_idle(joblot_pool *pool);
+void joblot__pool_forget_idle(joblot_pool *pool, bool inherited);
 
 /* task.c */
 joblot_status joblot__task_new(uint32_t kind, const struct joblot_part *parts, size_t n_parts, size_t ring_size,

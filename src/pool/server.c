@@ -1,4 +1,5 @@
 /* pool/server.c - the server: forks workers on request, reaps them, and tells the parent how they died. */
+#include "idle.h"
 #include "worker.h"
 
 #include "../base/alloc.h"
@@ -30,6 +31,7 @@ struct server {
     int64_t deadline; /* when closing */
     struct joblot__poll *set;
     size_t set_size;
+    struct joblot__idle idle;
 };
 
 static const int64_t DEFAULT_GRACE = 500000000; /* for a parent that went without a word */
@@ -101,6 +103,7 @@ static void leave_server(struct server *s)
         joblot__free(c);
     }
     joblot__free(s->set);
+    joblot__idle_clear(&s->idle);
 }
 
 static joblot_status become_worker(struct server *s, const int *fds, int parent_pid, joblot_error *err)
@@ -212,6 +215,9 @@ static bool listen_to_parent(struct server *s, joblot_status *status, joblot_err
         worker = spawn(s, joblot__load_le32(in.m.worker), (int)joblot__load_le64(in.m.a), fds, status, err);
         if (worker)
             return true;
+    } else if (type == JOBLOT__IDLE && n_fds <= 1) {
+        joblot__idle_take(&s->idle, joblot__load_le32(in.m.worker), joblot__load_le64(in.m.a), n_fds == 1 ? fds[0] : -1);
+        return false;
     } else if (type == JOBLOT__CLOSE) {
         start_closing(s, (int64_t)joblot__load_le64(in.m.a));
     }
@@ -256,7 +262,7 @@ static joblot_status serve(struct server *s, int *role, joblot_error *err)
         bool all_sent = report_all(s);
         if (s->closing && s->n_children == 0)
             return status;
-        int64_t timeout = -1;
+        int64_t timeout = joblot__idle_timeout(&s->idle);
         if (s->closing) {
             timeout = s->deadline - joblot__os_clock();
             if (timeout <= 0) {
@@ -281,6 +287,8 @@ static joblot_status serve(struct server *s, int *role, joblot_error *err)
         }
         if (s->set[1].ready)
             start_closing(s, DEFAULT_GRACE);
+        if (rc == 0)
+            joblot__idle_trim(&s->idle);
     }
 }
 

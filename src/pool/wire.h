@@ -90,8 +90,17 @@ enum {
     JOBLOT__CLOSE,     /* a: ns that workers have to leave */
     JOBLOT__SPAWNED,   /* worker; a: pid; fd: pidfd */
     JOBLOT__FAILED,    /* worker; a: errno of the fork */
-    JOBLOT__DIED       /* worker; a: wait status; b: peak memory in bytes */
+    JOBLOT__DIED,      /* worker; a: wait status; b: peak memory in bytes */
+    JOBLOT__IDLE       /* worker: slot; a: size, 0: the slot is empty; fd: the segment, or with slot UINT32_MAX the idle page */
 };
+
+/* Shared by parent and server: what the server may give back while the parent is in its own code. */
+struct joblot__idle_page {
+    joblot__shared32 states[64]; /* of the slots of the parent's cache: see segment/segment.h */
+    joblot__shared64 since;      /* ns, monotonic: end of the last call that left free segments */
+};
+/* Segments that were free for so long are given back.  Longer than the pauses between the calls of a program's loop. */
+#define JOBLOT__IDLE_NS ((int64_t)15 * 1000000000)
 struct joblot__server_message {
     unsigned char type[4], worker[4];
     unsigned char a[8], b[8];

@@ -10,13 +10,14 @@
 
 /* Smaller segments are cheaper to make than to keep: a descriptor and a mapping in every process. */
 static const uint64_t LEAST = 256 << 10;
-enum { MOST_KEPT = 64 };
 
 struct joblot_segment_cache {
     joblot__lock lock;
-    joblot_segment *kept[MOST_KEPT]; /* each borrowed once by the cache */
-    size_t n;
-    uint64_t in_use_peak; /* bytes of kept segments in use at once, since the last trim */
+    joblot_segment *kept[JOBLOT__CACHE_SLOTS]; /* each borrowed once by the cache; NULL: no segment */
+    uint64_t used_at[JOBLOT__CACHE_SLOTS];     /* by the count of takes */
+    uint64_t takes;
+    joblot__shared32 *states; /* NULL: all BUSY */
+    uint64_t in_use_peak;     /* bytes of kept segments in use at once, since the last trim */
 };
 
 joblot_status joblot_segment_cache_new(joblot_segment_cache **out, joblot_error *err)
@@ -35,6 +36,8 @@ joblot_status joblot_segment_cache_new(joblot_segment_cache **out, joblot_error 
 
 static void drop(joblot_segment *segment)
 {
+    if (segment == NULL)
+        return;
     joblot__segment_set_cached(segment, 0);
     joblot_segment_release(segment);
 }
@@ -43,38 +46,85 @@ void joblot_segment_cache_free(joblot_segment_cache *cache)
 {
     if (cache == NULL)
         return;
-    for (size_t i = 0; i < cache->n; i++)
+    for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++)
         drop(cache->kept[i]);
     joblot__lock_clear(&cache->lock);
     joblot__free(cache);
 }
 
+void joblot__cache_share(joblot_segment_cache *cache, joblot__shared32 *states)
+{
+    cache->states = states;
+}
+
+joblot_segment *joblot__cache_slot(joblot_segment_cache *cache, size_t slot)
+{
+    return cache->kept[slot];
+}
+
 /* Nobody but the cache, and workers that were told of it, has it. */
 static bool is_free(const joblot_segment *segment)
 {
-    return joblot_segment_others(segment) == 1;
+    return segment != NULL && joblot_segment_others(segment) == 1;
+}
+
+bool joblot__cache_set_free(joblot_segment_cache *cache, const uint32_t *known)
+{
+    bool any = false;
+    joblot__lock_take(&cache->lock);
+    for (size_t i = 0; cache->states != NULL && i < JOBLOT__CACHE_SLOTS; i++)
+        if (is_free(cache->kept[i]) && joblot_segment_id(cache->kept[i]) == known[i])
+            any |= joblot__shared32_cas(&cache->states[i], JOBLOT__BUSY, JOBLOT__FREE);
+    joblot__lock_give(&cache->lock);
+    return any;
+}
+
+/* Makes a slot ours again; false while the trimmer is at it. *cold: its pages are gone. */
+static bool claim(joblot_segment_cache *cache, size_t slot, bool *cold)
+{
+    *cold = false;
+    if (cache->states == NULL || joblot__shared32_load(&cache->states[slot], memory_order_acquire) == JOBLOT__BUSY)
+        return true;
+    if (joblot__shared32_cas(&cache->states[slot], JOBLOT__FREE, JOBLOT__BUSY))
+        return true;
+    *cold = joblot__shared32_cas(&cache->states[slot], JOBLOT__COLD, JOBLOT__BUSY);
+    return *cold;
 }
 
 static uint64_t bytes_in_use(const joblot_segment_cache *cache)
 {
     uint64_t total = 0;
-    for (size_t i = 0; i < cache->n; i++)
-        if (!is_free(cache->kept[i]))
+    for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++)
+        if (cache->kept[i] != NULL && !is_free(cache->kept[i]))
             total += joblot_segment_size(cache->kept[i]);
     return total;
 }
 
-/* The smallest free one that fits, and of which at least half is needed. */
-static joblot_segment *find_free(joblot_segment_cache *cache, uint64_t size)
+/* The smallest free one that fits, and of which at least half is needed, made ours; NULL when there is none. */
+static joblot_segment *take_free(joblot_segment_cache *cache, uint64_t size, bool *cold)
 {
-    joblot_segment *best = NULL;
-    for (size_t i = 0; i < cache->n; i++) {
-        joblot_segment *segment = cache->kept[i];
-        uint64_t has = joblot_segment_size(segment);
-        if (has >= size && has / 2 <= size && is_free(segment) && (best == NULL || has < joblot_segment_size(best)))
-            best = segment;
+    bool passed_over[JOBLOT__CACHE_SLOTS] = {false};
+    for (;;) {
+        size_t best = JOBLOT__CACHE_SLOTS;
+        for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++) {
+            joblot_segment *segment = cache->kept[i];
+            if (passed_over[i] || !is_free(segment))
+                continue;
+            uint64_t has = joblot_segment_size(segment);
+            if (has >= size && has / 2 <= size &&
+                (best == JOBLOT__CACHE_SLOTS || has < joblot_segment_size(cache->kept[best])))
+                best = i;
+        }
+        if (best == JOBLOT__CACHE_SLOTS)
+            return NULL;
+        if (claim(cache, best, cold)) {
+            if (*cold)
+                joblot__segment_cool(cache->kept[best]);
+            cache->used_at[best] = ++cache->takes;
+            return joblot_segment_borrow(cache->kept[best]);
+        }
+        passed_over[best] = true;
     }
-    return best;
 }
 
 static void note_use(joblot_segment_cache *cache)
@@ -84,70 +134,95 @@ static void note_use(joblot_segment_cache *cache)
         cache->in_use_peak = now;
 }
 
+/* Keeps a new segment, where a slot is empty that the trimmer has nothing to do with. */
+static void keep(joblot_segment_cache *cache, joblot_segment *segment)
+{
+    for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++) {
+        bool cold;
+        if (cache->kept[i] != NULL || !claim(cache, i, &cold))
+            continue;
+        cache->kept[i] = joblot_segment_borrow(segment);
+        cache->used_at[i] = ++cache->takes;
+        joblot__segment_set_cached(segment, 1);
+        note_use(cache);
+        return;
+    }
+}
+
 joblot_status joblot_segment_cache_take(joblot_segment_cache *cache, uint64_t size,
                                         const struct joblot_segment_options *options, joblot_segment **out,
                                         joblot_error *err)
 {
-    bool keep = size >= LEAST && (options == NULL || options->folder == NULL);
+    bool keeps = size >= LEAST && (options == NULL || options->folder == NULL);
     joblot_segment *found = NULL;
+    bool cold = false;
     joblot__lock_take(&cache->lock);
-    if (keep)
-        found = find_free(cache, size);
-    if (found != NULL) {
-        *out = joblot_segment_borrow(found);
+    if (keeps)
+        found = take_free(cache, size, &cold);
+    if (found != NULL)
         note_use(cache);
-    }
     joblot__lock_give(&cache->lock);
+    joblot_status status = JOBLOT_OK;
     if (found != NULL) {
-        joblot_status warm = joblot_segment_warm(found, err);
-        if (warm != JOBLOT_OK)
+        if (!cold) /* into a cold one the first write is as into a fresh one, and this comes with the second */
+            status = joblot_segment_warm(found, err);
+        if (status != JOBLOT_OK)
             joblot_segment_release(found);
-        return warm;
+        else
+            *out = found;
+        return status;
     }
-    joblot_status status = joblot_segment_new(size, options, out, err);
-    if (status != JOBLOT_OK || !keep || joblot_segment_is_file(*out))
+    status = joblot_segment_new(size, options, out, err);
+    if (status != JOBLOT_OK || !keeps || joblot_segment_is_file(*out))
         return status;
     joblot__lock_take(&cache->lock);
-    if (cache->n < MOST_KEPT) {
-        cache->kept[cache->n++] = joblot_segment_borrow(*out);
-        joblot__segment_set_cached(*out, 1);
-        note_use(cache);
-    }
+    keep(cache, *out);
     joblot__lock_give(&cache->lock);
     return status;
 }
 
-uint64_t joblot_segment_cache_trim(joblot_segment_cache *cache)
+/* What may stay free: what was in use at once, and no more than a quarter of the memory that there is. */
+static uint64_t limit_of(const joblot_segment_cache *cache)
 {
-    joblot_segment *dropped[MOST_KEPT];
-    size_t n_dropped = 0, kept = 0;
-    uint64_t free_bytes = 0;
-    joblot__lock_take(&cache->lock);
     uint64_t limit = cache->in_use_peak;
     if (limit > (64u << 20)) {
-        int64_t quarter = joblot__os_memory_available("") / 4;
-        if (limit > (uint64_t)quarter)
-            limit = (uint64_t)quarter;
+        uint64_t quarter = (uint64_t)joblot__os_memory_available("") / 4;
+        limit = limit > quarter ? quarter : limit;
     }
-    /* The newest are kept: they are what the next call will want. */
-    for (size_t i = cache->n; i-- > 0;) {
-        joblot_segment *segment = cache->kept[i];
-        uint64_t size = joblot_segment_size(segment);
-        bool idle = is_free(segment);
-        if (idle && free_bytes + size > limit) {
-            dropped[n_dropped++] = segment;
+    return limit;
+}
+
+/* The free slot that was used last, among those not yet looked at. */
+static size_t newest(const joblot_segment_cache *cache, const bool *seen)
+{
+    size_t best = JOBLOT__CACHE_SLOTS;
+    for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++)
+        if (!seen[i] && is_free(cache->kept[i]) &&
+            (best == JOBLOT__CACHE_SLOTS || cache->used_at[i] > cache->used_at[best]))
+            best = i;
+    return best;
+}
+
+uint64_t joblot_segment_cache_trim(joblot_segment_cache *cache)
+{
+    joblot_segment *dropped[JOBLOT__CACHE_SLOTS] = {NULL};
+    bool seen[JOBLOT__CACHE_SLOTS] = {false}, cold;
+    uint64_t free_bytes = 0;
+    joblot__lock_take(&cache->lock);
+    uint64_t limit = limit_of(cache);
+    for (size_t i = newest(cache, seen); i < JOBLOT__CACHE_SLOTS; i = newest(cache, seen)) {
+        uint64_t size = joblot_segment_size(cache->kept[i]);
+        seen[i] = true;
+        if (free_bytes + size > limit && claim(cache, i, &cold)) {
+            dropped[i] = cache->kept[i];
             cache->kept[i] = NULL;
-        } else if (idle) {
+        } else {
             free_bytes += size;
         }
     }
-    for (size_t i = 0; i < cache->n; i++)
-        if (cache->kept[i] != NULL)
-            cache->kept[kept++] = cache->kept[i];
-    cache->n = kept;
     cache->in_use_peak = bytes_in_use(cache);
     joblot__lock_give(&cache->lock);
-    for (size_t i = 0; i < n_dropped; i++)
+    for (size_t i = 0; i < JOBLOT__CACHE_SLOTS; i++)
         drop(dropped[i]);
     return free_bytes;
 }

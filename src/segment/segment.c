@@ -160,6 +160,13 @@ void joblot__segment_set_cached(joblot_segment *segment, int cached)
     atomic_store_explicit(&segment->cached, cached != 0, memory_order_relaxed);
 }
 
+void joblot__segment_cool(joblot_segment *segment)
+{
+    if (is_mapped(segment))
+        (void)joblot__os_unmap(segment->data, (size_t)segment->size);
+    segment->data = NULL;
+}
+
 uint32_t joblot_segment_id(const joblot_segment *segment)
 {
     return segment->id;
