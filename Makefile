@@ -92,7 +92,7 @@ asan: asan-c asan-py
 
 asan-c: $(ready)
 	[ -e $(BUILD)/asan/build.ninja ] || $(meson) setup $(BUILD)/asan -Dpython=disabled -Dtests=enabled $(asan_flags)
-	$(asan_env) $(meson_test) -C $(BUILD)/asan --timeout-multiplier 4
+	JOBLOT_TEST_TIME=4 $(asan_env) $(meson_test) -C $(BUILD)/asan --timeout-multiplier 4
 
 # The extension under ASan and UBSan, in a folder that goes before site-packages.  Leaks are hunted in the C tests.
 asan-py: $(readers)
@@ -105,20 +105,22 @@ asan-py: $(readers)
 # Without setarch -R, TSan of gcc 12 does not start where the kernel randomises more bits than it knows.
 tsan: $(ready)
 	[ -e $(BUILD)/tsan/build.ninja ] || $(meson) setup $(BUILD)/tsan -Dpython=disabled -Dtests=enabled -Db_sanitize=thread
-	TSAN_OPTIONS=$(san):second_deadlock_stack=1:die_after_fork=0 \
+	JOBLOT_TEST_TIME=4 TSAN_OPTIONS=$(san):second_deadlock_stack=1:die_after_fork=0 \
 		$(meson_test) -C $(BUILD)/tsan --wrapper 'setarch -R' --timeout-multiplier 4
 
 valgrind: $(BUILD)/c/build.ninja
 	bash tools/install-deps valgrind
-	$(meson_test) -C $(BUILD)/c --suite unit --suite inject --timeout-multiplier 20 \
+	JOBLOT_TEST_TIME=20 $(meson_test) -C $(BUILD)/c --suite unit --suite inject --timeout-multiplier 20 \
 		--wrapper 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
 
-s390x: $(ready)
+s390x: $(ready) build-c
 	bash tools/install-deps s390x
 	bash tools/s390x-sysroot $(BUILD)/s390x-sysroot
 	[ -e $(BUILD)/s390x/build.ninja ] || $(meson) setup $(BUILD)/s390x \
 		--cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
-	$(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10
+	JOBLOT_TEST_TIME=10 $(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10
+	JOBLOT_BE_WORKER="qemu-s390x-static -L $(abspath $(BUILD)/s390x-sysroot) $(abspath $(BUILD)/s390x/tests/c/be_worker)" \
+		$(BUILD)/c/tests/c/test_big_endian
 
 fuzz: $(ready)
 	bash tools/install-deps fuzz
