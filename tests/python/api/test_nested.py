@@ -107,6 +107,10 @@ def test_an_object_that_runs_already_says_so():
 
 
 FORK = """
+        import warnings
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of fork beside threads
+
         def call(n=20):
             assert Parallel(n_jobs=2)(delayed(pow)(i, 2) for i in range(n)) == [i * i for i in range(n)]
 
