@@ -180,8 +180,8 @@ static void killed_while_its_answer_is_read(unsigned retries, bool read_first)
     free(back);
 }
 
-static void killed_under_the_reader_and_retried(void) { killed_while_its_answer_is_read(1, true); }
-static void killed_under_the_reader(void) { killed_while_its_answer_is_read(0, true); }
+static void killed_under_the_reader_and_retried(void) { killed_while_its_answer_is_read(1, can_read_processes()); }
+static void killed_under_the_reader(void) { killed_while_its_answer_is_read(0, can_read_processes()); }
 
 static void killed_under_the_reader_without_vm_readv(void)
 {

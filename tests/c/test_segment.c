@@ -175,6 +175,7 @@ static void a_forked_child_does_not_inherit_the_mapping(void)
     void *data;
     int status;
     joblot_segment *segment = make(8192, NULL);
+    skip_if_emulated("MADV_DONTFORK does nothing");
     CHECK_OK(joblot_segment_data(segment, &data, &err));
     memset(data, 1, 8192);
     pid_t pid = fork();

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -72,6 +73,19 @@ int open_descriptors(void)
         n++;
     (void)closedir(dir);
     return n;
+}
+
+bool can_read_processes(void)
+{
+    char from = 'x', to;
+    struct iovec local = {&to, 1}, remote = {&from, 1};
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
+}
+
+void skip_if_emulated(const char *why)
+{
+    if (!can_read_processes())
+        skip_case("under an emulator, or without process_vm_readv: %s", why);
 }
 
 bool process_is_alive(int pid)
