@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Events that are taken before the input is looked at again. */
+enum { MOST_AT_ONCE = 1024 };
+
 struct pool {
     PyObject_HEAD
     struct core_state *st;
@@ -347,15 +350,13 @@ raise_timeout(struct run *r)
     return -1;
 }
 
-/* One event: without the GIL where it must be waited for. */
+/* One event: without the GIL where it must be waited for, which it is when nothing more may be drawn meanwhile. */
 static int
-wait_event(struct run *r, struct joblot_event *event)
+wait_event(struct run *r, struct joblot_event *event, bool wait)
 {
     joblot_error err;
-    bool may_draw = !r->exhausted && (r->pre_dispatch < 0 || r->drawn - r->done <
-                                                                 r->pre_dispatch * (Py_ssize_t)joblot_call_batch(r->call));
     joblot_status status = joblot_call_next(r->call, 0, event, &err);
-    if (status == JOBLOT_OK && event->kind == JOBLOT_EVENT_NONE && !may_draw) {
+    if (status == JOBLOT_OK && event->kind == JOBLOT_EVENT_NONE && wait) {
         int64_t left = time_left(r);
         if (left == 0)
             return raise_timeout(r);
@@ -380,24 +381,42 @@ take_event(struct run *r, struct joblot_event *event)
     return 0;
 }
 
+static bool
+may_draw(const struct run *r)
+{
+    return !r->exhausted && (r->pre_dispatch < 0 || r->drawn - r->done <
+                                                        r->pre_dispatch * (Py_ssize_t)joblot_call_batch(r->call));
+}
+
+/* Takes all that has come, up to a bound, before more is drawn: workers are then fed in groups, and woken once. */
+static int
+take_all(struct run *r)
+{
+    struct joblot_event event = {.kind = JOBLOT_EVENT_RESULT};
+    for (int n = 0; n < MOST_AT_ONCE && event.kind == JOBLOT_EVENT_RESULT; n++) {
+        if (wait_event(r, &event, n == 0 && !may_draw(r)) < 0) {
+            if (r->owner->pool != NULL)
+                joblot_event_done(r->call, &event);
+            return -1;
+        }
+        if (take_event(r, &event) < 0)
+            return -1;
+        if (r->exhausted && r->done == r->drawn)
+            return 0;
+    }
+    return 0;
+}
+
 static int
 loop(struct run *r)
 {
-    struct joblot_event event;
     for (;;) {
         if (!r->exhausted && draw(r) < 0)
             return -1;
         if (r->exhausted && r->done == r->drawn)
             return 0;
-        do { /* all that has come, before more is drawn */
-            if (wait_event(r, &event) < 0) {
-                if (r->owner->pool != NULL)
-                    joblot_event_done(r->call, &event);
-                return -1;
-            }
-            if (take_event(r, &event) < 0)
-                return -1;
-        } while (event.kind == JOBLOT_EVENT_RESULT && r->exhausted && r->done < r->drawn);
+        if (take_all(r) < 0)
+            return -1;
     }
 }
 

@@ -10,7 +10,7 @@ struct context {
     struct core_state *st;
     PyThreadState *thread; /* of the one thread of this process that the engine knows */
     PyObject *functions;   /* id -> function, or the exception that loading it raised */
-    PyObject *restore;     /* called before each task: what an earlier one left set in this thread goes */
+    PyObject *restore;     /* (callable, list, list): called before a task where a list is not empty */
     struct core_encoder *encoder;
 };
 
@@ -223,6 +223,18 @@ write_result(struct context *c, PyObject *result)
     return -1;
 }
 
+/* What an earlier task left set in this thread goes, and what came with the packages of this one is seen to. */
+static int
+restore(struct context *c)
+{
+    if (c->restore == NULL || (PyList_GET_SIZE(PyTuple_GET_ITEM(c->restore, 1)) == 0 &&
+                               PyList_GET_SIZE(PyTuple_GET_ITEM(c->restore, 2)) == 0))
+        return 0;
+    PyObject *restored = PyObject_CallNoArgs(PyTuple_GET_ITEM(c->restore, 0));
+    Py_XDECREF(restored);
+    return restored == NULL ? -1 : 0;
+}
+
 static joblot_status
 run_task(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
 {
@@ -233,11 +245,7 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
     enter(c);
     bool ok = read_task(c, &d, part) == 0;
     core_decoder_clear(&d);
-    if (ok && c->restore != NULL) {
-        PyObject *restored = PyObject_CallNoArgs(c->restore);
-        ok = restored != NULL;
-        Py_XDECREF(restored);
-    }
+    ok = ok && restore(c) == 0;
     if (ok)
         result = call_task(part);
     ok = ok && result != NULL && write_result(c, result) == 0;
@@ -300,8 +308,9 @@ take_note(joblot_worker *worker, const struct joblot_task *task, void *context, 
     } else if (rc == 0) {
         PyObject *helper = core_helper(c->st, "apply_settings");
         PyObject *done = helper ? PyObject_CallFunction(helper, "y#", (const char *)bytes, (Py_ssize_t)size) : NULL;
-        rc = done == NULL ? -1 : 0;
-        Py_XSETREF(c->restore, Py_XNewRef(done));
+        rc = done != NULL && PyTuple_Check(done) && PyTuple_GET_SIZE(done) == 3 ? 0 : -1;
+        if (rc == 0)
+            Py_XSETREF(c->restore, Py_NewRef(done));
         Py_XDECREF(helper);
         Py_XDECREF(done);
     }

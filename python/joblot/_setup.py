@@ -156,7 +156,7 @@ def apply(settings: dict[str, Any]) -> None:
         import warnings
 
         warnings.filters[:] = []  # type: ignore[index]
-        _waiting_filters[:] = settings["filters"]
+        waiting_filters[:] = settings["filters"]
         add_filters()
     if settings["levels"] is not None:
         _apply_levels(settings["levels"])
@@ -170,7 +170,7 @@ def apply(settings: dict[str, Any]) -> None:
 
 
 # Filters whose categories belong to packages that are not imported here, with what stood around them.
-_waiting_filters: list[Any] = []
+waiting_filters: list[Any] = []
 
 
 def add_filters() -> None:
@@ -178,7 +178,7 @@ def add_filters() -> None:
     import warnings
 
     filters, known = [], []
-    for item in _waiting_filters:
+    for item in waiting_filters:
         action, message, home, name, module, line = item
         category = sys.modules.get(home)
         for part in name.split("."):
@@ -189,7 +189,7 @@ def add_filters() -> None:
             known.append(item)
     # Packages set filters when they are imported: what stands here already goes first.
     warnings.filters[:] = [*warnings.filters, *(f for f in filters if f not in warnings.filters)]  # type: ignore[index]
-    _waiting_filters[:] = known
+    waiting_filters[:] = known
     mutated = getattr(warnings, "_filters_mutated", None) or getattr(warnings, "_filters_mutated_lock_held", None)
     if mutated is not None:
         mutated()  # caches of what was shown are void
@@ -228,8 +228,9 @@ def before_task(state: tuple[Any, ...]) -> None:
     """Put right what a task before may have left, or what came with the packages of this one."""
     from . import config
 
+    config.changes.clear()
     config.apply_worker_state(state)
-    if _waiting_filters and any(item[2] in sys.modules for item in _waiting_filters):
+    if waiting_filters and any(item[2] in sys.modules for item in waiting_filters):
         add_filters()
     if _waiting_levels:
         _set_levels()

@@ -272,22 +272,19 @@ def start_worker() -> None:
             reconfigure(line_buffering=True)  # what a task prints is there when it has printed it
 
 
-def apply_settings(data: bytes) -> Callable[[], object]:
-    """Take over what the parent's process looks like (see `_setup.capture`); return what each task starts with.
+def apply_settings(data: bytes) -> tuple[Callable[[], object], list[Any], list[Any]]:
+    """Take over what the parent's process looks like (see `_setup.capture`).
 
-    Where that fails, as an initializer may, each task fails with it: none runs in a worker that is not set up.
+    Returns
+    -------
+    (callable, list, list)
+        What is to be called before a task when one of the lists is not empty: something has changed since.
     """
     from functools import partial
 
-    from . import _setup
+    from . import _setup, config
 
-    try:
-        settings = loads(data)
-        _setup.apply(settings)
-    except BaseException as error:
-        return partial(_raise_again, error, error.__traceback__)
-    return partial(_setup.before_task, settings["state"])
-
-
-def _raise_again(error: BaseException, traceback: Any) -> None:
-    raise error.with_traceback(traceback)
+    settings = loads(data)
+    _setup.apply(settings)
+    config.changes.clear()
+    return partial(_setup.before_task, settings["state"]), config.changes, _setup.waiting_filters

@@ -36,6 +36,9 @@ class _Thread(threading.local):
 
 thread = _Thread()
 
+# Not empty once a task may have left settings behind: workers then put them right before the next one.
+changes: list[str] = []
+
 
 def cpu_count(only_physical_cores: bool = False) -> int:
     """Return the number of CPUs that this process may use.
@@ -241,6 +244,8 @@ class parallel_config:  # noqa: N801
         changed = {name: value for name, value in given.items() if not isinstance(value, Unset)}
         self.parallel_config = {**self.old_parallel_config, **changed}
         thread.config = self.parallel_config
+        if not changes:
+            changes.append("config")
 
     def _resolve(self, backend: Any, inner_max_num_threads: int | None, params: dict[str, Any]) -> Any:
         """Return an instance of the backend that was asked for, or the mark for none."""
