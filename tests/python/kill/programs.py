@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import uuid
 
@@ -100,10 +101,20 @@ class Program:
 
     def wait(self):
         """The rest of its output, when it has ended."""
-        try:
-            out, _ = self.process.communicate(timeout=self.limit)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the program did not end: {self.processes()}\n{self.errors()}") from None
+        late = []
+
+        def end_it():
+            late.extend(self.processes())
+            self.kill_all()
+
+        # Not communicate(): it would pass over what `line` has read ahead.
+        timer = threading.Timer(self.limit, end_it)
+        timer.start()
+        out = self.process.stdout.read()
+        self.process.wait()
+        timer.cancel()
+        timer.join()
+        assert not late, f"the program did not end: {late}\n{self.errors()}"
         return out
 
     def ends_well(self):
@@ -151,11 +162,14 @@ class Program:
         left = self.left()
         assert left == ([], [], []), f"processes, files in /dev/shm, files in the temp folder: {left}"
 
-    def close(self):
-        """Away with it, however it is."""
+    def kill_all(self):
         for pid, _ in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def close(self):
+        """Away with it, however it is."""
+        self.kill_all()
         self.process.stdout.close()
         self.process.wait()
         self.stderr.close()
