@@ -61,7 +61,8 @@ int64_t joblot__os_memory_available(const char *root);
 int joblot__os_pid(void);
 int joblot__os_parent_pid(void);
 /* exec of argv[0] (searched in PATH when it has no slash) as a child in a process group of its own, with default signal
- * dispositions, an empty mask and /dev/null as stdin; fds[i] becomes descriptor 3 + i there (at most 8). env NULL: ours. */
+ * dispositions, an empty mask and /dev/null as stdin; fds[i] becomes descriptor 3 + i there. env NULL: ours. */
+enum { JOBLOT__SPAWN_FDS = 8 };
 int joblot__os_spawn(const char *const *argv, const char *const *env, const int *fds, size_t n_fds, int *pid);
 int joblot__os_fork(void); /* 0 in the child */
 /* In a fresh child: default signal dispositions and an empty mask, a process group of its own. */

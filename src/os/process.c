@@ -41,12 +41,8 @@ static int prepare_spawn(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
     sigemptyset(&none);
     sigfillset(&all);
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < n_fds; i++) /* twice, through high numbers, so that no target is a source */
-        rc = posix_spawn_file_actions_adddup2(actions, fds[i], 200 + (int)i);
     for (size_t i = 0; rc == 0 && i < n_fds; i++)
-        rc = posix_spawn_file_actions_adddup2(actions, 200 + (int)i, 3 + (int)i);
-    for (size_t i = 0; rc == 0 && i < n_fds; i++)
-        rc = posix_spawn_file_actions_addclose(actions, 200 + (int)i);
+        rc = posix_spawn_file_actions_adddup2(actions, fds[i], 3 + (int)i);
     if (rc == 0)
         rc = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
     if (rc == 0)
@@ -61,14 +57,10 @@ static int prepare_spawn(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
     return rc;
 }
 
-int joblot__os_spawn(const char *const *argv, const char *const *env, const int *fds, size_t n_fds, int *pid)
+static int spawn_with(const char *const *argv, const char *const *env, const int *fds, size_t n_fds, pid_t *child)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
-    pid_t child = -1;
-    int injected = joblot__os_injected();
-    if (injected != 0)
-        return -injected;
     int rc = posix_spawn_file_actions_init(&actions);
     if (rc != 0)
         return -rc;
@@ -76,15 +68,36 @@ int joblot__os_spawn(const char *const *argv, const char *const *env, const int 
     if (rc == 0) {
         rc = prepare_spawn(&actions, &attr, fds, n_fds);
         if (rc == 0)
-            rc = posix_spawnp(&child, argv[0], &actions, &attr, (char *const *)argv,
+            rc = posix_spawnp(child, argv[0], &actions, &attr, (char *const *)argv,
                               env != NULL ? (char *const *)env : environ);
         (void)posix_spawnattr_destroy(&attr);
     }
     (void)posix_spawn_file_actions_destroy(&actions);
+    return -rc;
+}
+
+int joblot__os_spawn(const char *const *argv, const char *const *env, const int *fds, size_t n_fds, int *pid)
+{
+    int copies[JOBLOT__SPAWN_FDS];
+    size_t n = 0;
+    pid_t child = -1;
+    int rc = joblot__os_injected();
     if (rc != 0)
         return -rc;
-    *pid = (int)child;
-    return 0;
+    if (n_fds > JOBLOT__SPAWN_FDS)
+        return -EINVAL;
+    /* Above all that they become, so that none is replaced before it was copied; RLIMIT_NOFILE may forbid a fixed
+     * number far up. */
+    for (; rc >= 0 && n < n_fds; n += rc >= 0) {
+        rc = fcntl(fds[n], F_DUPFD_CLOEXEC, 3 + (int)n_fds);
+        copies[n] = rc;
+    }
+    rc = rc < 0 ? -errno : spawn_with(argv, env, copies, n_fds, &child);
+    while (n > 0)
+        (void)close(copies[--n]);
+    if (rc == 0)
+        *pid = (int)child;
+    return rc;
 }
 
 int joblot__os_fork(void)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -163,17 +164,17 @@ static void spawn_says_why_it_failed(void)
 }
 
 /* The child finds its descriptors at 3 and 4, in that order even where they cross, and nothing else of ours. */
-static void spawn_passes_descriptors(void)
+static void check_passing(int first, int second)
 {
     int a = fcntl(joblot__os_memfd("a", 10), F_DUPFD_CLOEXEC, 50), b = fcntl(joblot__os_memfd("b", 10), F_DUPFD_CLOEXEC, 50);
     int pid;
-    CHECK(dup3(a, 4, O_CLOEXEC) == 4 && dup3(b, 3, O_CLOEXEC) == 3);
+    CHECK(dup3(a, first, O_CLOEXEC) == first && dup3(b, second, O_CLOEXEC) == second);
     static const char *const argv[] = {
         "sh", "-c", "printf first >&3 && printf second >&4 && test ! -e /proc/self/fd/5 && "
                     "test \"$(readlink /proc/self/fd/0)\" = /dev/null && test \"$X\" = y && "
                     "test \"$(cut -d' ' -f5 /proc/$$/stat)\" = $$", NULL};
     static const char *const env[] = {"X=y", "PATH=/usr/bin:/bin", NULL};
-    int fds[] = {4, 3};
+    int fds[] = {first, second};
     char text[10];
     CHECK_EQUAL(joblot__os_spawn(argv, env, fds, 2, &pid), 0);
     CHECK_EQUAL(wait_status(pid), 0);
@@ -181,6 +182,20 @@ static void spawn_passes_descriptors(void)
     CHECK(memcmp(text, "first", 6) == 0);
     CHECK_EQUAL(joblot__os_pread(b, text, 10, 0), 0);
     CHECK(memcmp(text, "second", 7) == 0);
+    (void)close(first);
+    (void)close(second);
+}
+
+static void spawn_passes_descriptors(void)
+{
+    struct rlimit few = {.rlim_cur = 64, .rlim_max = 64};
+    check_passing(4, 3);
+    check_passing(3, 4);
+    check_passing(5, 6);
+    check_passing(6, 5);
+    check_passing(201, 200); /* no number is free of the caller's own descriptors */
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    check_passing(4, 3);
 }
 
 static void spawn_resets_signals(void)
