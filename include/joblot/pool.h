@@ -290,6 +290,9 @@ JOBLOT_API size_t joblot_call_batch(const joblot_call *call);
  * workers that still run one 100 ms later are killed with their process groups.  NULL is fine. */
 JOBLOT_API void joblot_call_close(joblot_call *call);
 
+/* joblot_clock - a monotonic time in ns. */
+JOBLOT_API int64_t joblot_clock(void);
+
 /* joblot_cpu_count - processors that this process may use: online, affinity, cgroup quotas of v1 and v2 at every level
  * (rounded up), LOKY_MAX_CPU_COUNT; at least 1. */
 JOBLOT_API int joblot_cpu_count(void);

@@ -1,6 +1,8 @@
 /* errors.c - from a status of the library to a Python exception: the only place that does it. */
 #include "core.h"
 
+#include <string.h>
+
 /* Which built-in stands for which status. */
 static PyObject *
 base_of(int status)
@@ -27,8 +29,15 @@ base_of(int status)
 static int
 add_class(PyObject *module, struct core_state *st, int status, const char *text)
 {
-    char name[64];
-    PyOS_snprintf(name, sizeof name, "joblot._core.%sError", joblot_status_name(status));
+    char name[64] = "joblot._core.";
+    size_t at = strlen(name);
+    bool upper = true;
+    for (const char *p = joblot_status_name(status); *p != '\0' && at < sizeof name - 6; p++) { /* WORKER_DIED: WorkerDied */
+        if (*p != '_')
+            name[at++] = (char)(upper ? *p : *p - 'A' + 'a');
+        upper = *p == '_';
+    }
+    memcpy(name + at, "Error", 6);
     st->errors[-status] = PyErr_NewExceptionWithDoc(name, text, base_of(status), NULL);
     if (st->errors[-status] == NULL)
         return -1;
@@ -53,10 +62,14 @@ core_raise(struct core_state *st, joblot_status status, const joblot_error *err)
     PyObject *exception;
     if (PyErr_Occurred())
         return NULL;
+    /* A path in it may be of any bytes, and the message may have been cut within a character. */
+    PyObject *text = PyUnicode_DecodeUTF8(err->message, (Py_ssize_t)strlen(err->message), "replace");
+    if (text == NULL)
+        return NULL;
     if (status == JOBLOT_OS && err->os_errno != 0)
-        exception = PyObject_CallFunction(type, "is", err->os_errno, err->message);
+        exception = PyObject_CallFunction(type, "iN", err->os_errno, text);
     else
-        exception = PyObject_CallFunction(type, "s", err->message);
+        exception = PyObject_CallFunction(type, "N", text);
     if (exception == NULL)
         return NULL;
     PyObject *code = PyLong_FromLong(status);

@@ -136,7 +136,9 @@ learn(struct core_functions *f, joblot_call *call, struct core_encoder *e, PyObj
 long
 core_function_id(struct core_functions *f, joblot_call *call, struct core_encoder *e, PyObject *function)
 {
-    if (!PyFunction_Check(function))
+    /* Built-in functions and classes are named only where workers find them by name: they have no checks. */
+    bool plain = PyFunction_Check(function);
+    if (!plain && !PyCFunction_CheckExact(function) && !PyType_Check(function))
         return 0;
     PyObject *entry = PyDict_GetItemWithError(f->known, function);
     if (entry != NULL) {
@@ -147,5 +149,5 @@ core_function_id(struct core_functions *f, joblot_call *call, struct core_encode
     } else if (PyErr_Occurred()) {
         return -1;
     }
-    return learn(f, call, e, function);
+    return plain || core_is_by_reference(function) ? learn(f, call, e, function) : 0;
 }

@@ -33,9 +33,11 @@ before_fork(void *context)
 {
     struct context *c = context;
     enter(c);
-    PyObject *done = PyObject_CallNoArgs(core_helper(c->st, "before_fork"));
+    PyObject *helper = core_helper(c->st, "before_fork");
+    PyObject *done = helper ? PyObject_CallNoArgs(helper) : NULL;
     if (done == NULL)
-        PyErr_WriteUnraisable(NULL);
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
     Py_XDECREF(done);
     PyOS_BeforeFork();
 }

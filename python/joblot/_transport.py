@@ -275,6 +275,8 @@ def start_worker() -> None:
 def apply_settings(data: bytes) -> tuple[Callable[[], object], list[Any], list[Any]]:
     """Take over what the parent's process looks like (see `_setup.capture`).
 
+    Where that fails, as an initializer may, each task fails with it: none runs in a worker that is not set up.
+
     Returns
     -------
     (callable, list, list)
@@ -284,7 +286,14 @@ def apply_settings(data: bytes) -> tuple[Callable[[], object], list[Any], list[A
 
     from . import _setup, config
 
-    settings = loads(data)
-    _setup.apply(settings)
+    try:
+        settings = loads(data)
+        _setup.apply(settings)
+    except BaseException as error:
+        return partial(_raise_again, error, error.__traceback__), [error], []
     config.changes.clear()
     return partial(_setup.before_task, settings["state"]), config.changes, _setup.waiting_filters
+
+
+def _raise_again(error: BaseException, traceback: Any) -> None:
+    raise error.with_traceback(traceback)

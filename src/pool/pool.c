@@ -9,6 +9,11 @@
 
 enum { SIGKILL_NUMBER = 9, MAX_UNHEARD = 20 };
 
+int64_t joblot_clock(void)
+{
+    return joblot__os_clock();
+}
+
 int joblot_cpu_count(void)
 {
     return joblot__os_cpu_count("");

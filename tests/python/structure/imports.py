@@ -68,7 +68,7 @@ def inside(module, names, modules):
 def check_tree(root=tree.ROOT):
     paths = {module_name(path, root): path for path in tree.python_files(root)}
     modules = {*paths, "joblot._core"}
-    found, arrows = [], {}
+    found, arrows, heavy = [], {}, {}
     for name, path in paths.items():
         for line, module, names, early in read_imports(path, root):
             where = f"{path.relative_to(root)}:{line}"
@@ -86,8 +86,19 @@ def check_tree(root=tree.ROOT):
                 if top not in THIRD_PARTY:
                     found.append(f"{where}: imports {top}, which docs/dependencies.md does not know")
                 elif early:
-                    found.append(f"{where}: imports {top} when joblot is imported: do it inside a function")
-    return found + cycles(arrows)
+                    heavy.setdefault(name, []).append(f"{where}: imports {top}")
+    return found + eager(heavy, arrows) + cycles(arrows)
+
+
+def eager(heavy, arrows):
+    """Modules that import a package at once, and are imported at once by another: only functions may reach them."""
+    reached = set().union(*arrows.values()) if arrows else set()
+    return [
+        f"{line} when joblot is imported: do it inside a function"
+        for name, lines in sorted(heavy.items())
+        if name == "joblot" or name in reached or not name.rpartition(".")[2].startswith("_")
+        for line in lines
+    ]
 
 
 def cycles(arrows):

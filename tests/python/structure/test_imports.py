@@ -62,3 +62,9 @@ def test_a_good_import_passes(check, text):
 def test_import_joblot_is_cheap():
     code = "import sys, joblot; print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
     assert tree.run(sys.executable, "-c", code, *sorted(imports.THIRD_PARTY)) == "[]\n"
+
+
+@pytest.mark.parametrize(("text", "good"), [("def f():\n    from . import _c", True), ("from . import _c", False)])
+def test_a_private_module_may_need_numpy_while_only_functions_reach_it(check, tmp_path, text, good):
+    (tmp_path / "python" / "joblot" / "_c.py").write_text("import numpy\n")
+    assert any("inside a function" in line for line in check(text)) is not good
