@@ -12,8 +12,6 @@ import warnings
 
 import numpy as np
 
-
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -264,7 +262,7 @@ def _open_memmap(
     access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
     with open(name, "rb" if mode == "r" else "r+b") as file:
         mapped = mmap.mmap(file.fileno(), size, access=access, offset=start)
-    array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, origin, strides)  # type: ignore[type-var]
+    array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, origin, strides)
     array._mmap = mapped
     array.filename = name
     array.offset = offset

@@ -100,7 +100,7 @@ def _fallback_folder() -> str:
     return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - nothing there gets a name
 
 
-# ---- what workers are set up with ------------------------------------------------------------------------------------
+# ---- what workers are set up with ---------------------------------------------------------------------------------
 
 _last_seen: Any = None  # what this process looked like at the last call, and its settings and their key
 _last_key = 0
@@ -143,7 +143,7 @@ def _key_of(data: bytes) -> int:
     return key
 
 
-# ---- the pool --------------------------------------------------------------------------------------------------------
+# ---- the pool -----------------------------------------------------------------------------------------------------
 
 
 def _hold_pool() -> Any:

@@ -177,7 +177,8 @@ def add_filters() -> None:
     """Set the parent's warning filters, as far as the packages of their categories are there; the rest waits."""
     import warnings
 
-    filters, known = [], []
+    filters: list[Any] = []
+    known: list[Any] = []
     for item in waiting_filters:
         action, message, home, name, module, line = item
         category = sys.modules.get(home)

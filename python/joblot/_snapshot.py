@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 # What `python/_core/shares.c` compares before it takes an array for the one that it has copied.
 NOTHING, SAMPLE, WHOLE = range(3)
 
-_PLAIN_ITERATORS = frozenset(
-    type(iter(container))
-    for container in ([], (), {}, {}.values(), {}.items(), set(), "", "\u0394", b"", bytearray(), range(0), range(1 << 70))
-) | {type(reversed([]))}
+_CONTAINERS: tuple[Any, ...] = (
+    *([], (), {}, {}.values(), {}.items(), set(), "", "\u0394", b"", bytearray(), range(0), range(1 << 70)),
+)
+_PLAIN_ITERATORS: frozenset[type] = frozenset(type(iter(container)) for container in _CONTAINERS) | {type(reversed([]))}
 _MAX_DEPTH = 20
 
 

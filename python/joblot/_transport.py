@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 
 
-# ---- pickling -------------------------------------------------------------------------------------------------------
+# ---- pickling -----------------------------------------------------------------------------------------------------
 
 
 class _Plain(_pickle.Pickler):
@@ -28,7 +28,7 @@ class _Plain(_pickle.Pickler):
 def dump_plain(encoder: Any, obj: Any) -> None:
     """Pickle obj into the encoder; it raises `_core.ByValue` at what only cloudpickle can send."""
     pickler = _Plain(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
-    pickler.reducer_override = encoder
+    pickler.reducer_override = encoder  # type: ignore[method-assign]
     pickler.dump(obj)
 
 
@@ -47,7 +47,7 @@ def _by_value_pickler(cloudpickle: Any) -> Any:
     global _ByValue  # noqa: PLW0603 - cloudpickle is imported when it is first needed
     if _ByValue is None:
 
-        class ByValue(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        class ByValue(cloudpickle.Pickler):
             """cloudpickle's pickler; a subclass, so that an instance can have its own `reducer_override`."""
 
         _ByValue = ByValue
@@ -64,7 +64,7 @@ def dumps(obj: Any) -> int:
     return 0
 
 
-# ---- errors ---------------------------------------------------------------------------------------------------------
+# ---- errors -------------------------------------------------------------------------------------------------------
 
 
 def explain_task(task: Any, error: BaseException, number: int) -> BaseException:
@@ -210,7 +210,12 @@ def unpack_error(data: bytes) -> BaseException:
     return with_remote_traceback(error, text)
 
 
-# ---- arrays that are not plain: see _arrays ---------------------------------------------------------------------------
+# ---- arrays that are not plain: see _arrays -----------------------------------------------------------------------
+
+
+_OF_ARRAYS = frozenset(
+    ("special_dtype", "reduce_date_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view")
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -219,7 +224,7 @@ def __getattr__(name: str) -> Any:
         from ._functions import checks_of
 
         return checks_of
-    if name in ("special_dtype", "reduce_date_dtype", "reduce_masked", "reduce_subclass", "reduce_memmap", "reduce_view"):
+    if name in _OF_ARRAYS:
         from . import _arrays
 
         value = getattr(_arrays, name)
@@ -228,7 +233,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-# ---- set-up of servers and workers ------------------------------------------------------------------------------------
+# ---- set-up of servers and workers --------------------------------------------------------------------------------
 
 # Packages that leave one thread when imported, so that a server that has them can fork.
 SHARED = ("numpy", "scipy", "sklearn")
