@@ -7,7 +7,7 @@
 #include <errno.h>
 
 /* In a row: workers that died before they were ready weigh more than those that died ready, without a task. */
-enum { MAX_EARLY_DEATHS = 12, UNREADY_DEATH = 4, READY_DEATH = 1, LOOK_EVERY = 64 };
+enum { MAX_EARLY_DEATHS = 40, UNREADY_DEATH = 4, READY_DEATH = 1, LOOK_EVERY = 64 };
 static const int64_t CANCEL_NS = 100000000; /* what a running task has left when its call ends early */
 
 /* ---- open, note, submit ---- */
