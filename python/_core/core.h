@@ -90,7 +90,7 @@ struct core_entry {
     const void *data;    /* bytes to send */
     uint64_t size;
     unsigned char kind, cls, mode; /* core_entry_kind, core_class, core_map_mode */
-    bool shared, keep_owner;       /* goes into e->shares; identity is trusted while the owner lives */
+    bool shared;                   /* goes into e->shares */
     struct joblot_array place;     /* SHARED: where the elements are, as found */
     uint64_t offset;               /* SMALL: in part 2; else in the segment */
     joblot_segment *segment;       /* borrowed */
@@ -116,6 +116,7 @@ struct core_encoder {
     int64_t max_nbytes;   /* < 0: no limit */
     int mode;             /* core_map_mode of large arguments */
     bool by_value;        /* cloudpickle does the rest */
+    bool ran_code;        /* objects of classes are in this message: they may have written to what went before */
     PyObject *fallback;   /* its reducer_override, bound */
     PyObject *expected;   /* the PickleBuffer that is ours */
     struct core_bytes stream, table, inline_bytes, forms;
@@ -144,12 +145,22 @@ enum core_compare { CORE_COMPARE_NOTHING = 0, CORE_COMPARE_SAMPLE, CORE_COMPARE_
 struct core_shares *core_shares_new(enum core_compare compare);
 void core_shares_free(struct core_shares *shares);
 enum core_compare core_shares_compare(const struct core_shares *shares);
-/* Where this memory lies already, or NULL; `bytes` is what would be sent, or NULL to trust the place alone. */
-joblot_segment *core_shares_find(struct core_shares *shares, const struct joblot_array *place, const void *bytes,
-                                 uint64_t size, uint64_t *offset);
-/* owner: kept alive as long as the entry, or NULL. */
-int core_shares_add(struct core_shares *shares, const struct joblot_array *place, PyObject *owner,
-                    joblot_segment *segment, uint64_t offset, uint64_t size);
+/* Is there a copy of what lies at this place?  0: none; 1: of an array that is gone, or of another one; 2: of a view of
+ * this very owner, the array whose memory it is; -1: an exception is set. */
+int core_shares_know(struct core_shares *shares, const struct joblot_array *place, PyObject *owner);
+/* The segment of the copy that is the same as `bytes`, or NULL; CORE_COMPARE_NOTHING: of the newest, bytes unseen. */
+joblot_segment *core_shares_find(struct core_shares *shares, const struct joblot_array *place, enum core_compare how,
+                                 const void *bytes, uint64_t size, uint64_t *offset);
+/* What a new copy is of.  written_to: tasks write to the segment, so that later comparisons need the bytes as sent. */
+struct core_origin {
+    const struct joblot_array *place;
+    PyObject *owner;
+    const void *bytes;
+    uint64_t size;
+    bool written_to;
+};
+int core_shares_add(struct core_shares *shares, const struct core_origin *origin, joblot_segment *segment,
+                    uint64_t offset);
 /* What was found or added since the last call of this is used by task `number`. */
 int core_shares_task(struct core_shares *shares, uint64_t number);
 void core_shares_done(struct core_shares *shares, uint64_t number);

@@ -16,6 +16,7 @@ void
 core_encoder_reset(struct core_encoder *e)
 {
     e->stream.size = 0;
+    e->ran_code = false;
     Py_CLEAR(e->fallback);
     Py_CLEAR(e->expected);
     core_clear_entries(e);
@@ -159,6 +160,8 @@ reduce(struct core_encoder *e, PyObject *obj)
         return NULL;
     if (array)
         return reduce_array(e, obj);
+    if (!PyType_Check(obj) && !PyFunction_Check(obj))
+        e->ran_code = true;
     int date = core_is_date_dtype(e->st, obj);
     if (date != 0)
         return date < 0 ? NULL : reduce_by_helper(e, "reduce_date_dtype", obj);

@@ -192,6 +192,60 @@ make_bytes(struct core_encoder *e, struct core_entry *entry, const struct joblot
     return copy_elements(e->st, array, layout, entry->heap);
 }
 
+/* The array whose memory this is a view of; new reference. */
+static PyObject *
+find_owner(struct core_state *st, PyObject *array)
+{
+    PyObject *owner = Py_NewRef(array);
+    for (int depth = 0; depth < 64; depth++) {
+        PyObject *base = PyObject_GetAttrString(owner, "base");
+        if (base == NULL) {
+            Py_DECREF(owner);
+            return NULL;
+        }
+        if (!PyObject_TypeCheck(base, (PyTypeObject *)st->ndarray)) {
+            Py_DECREF(base);
+            return owner;
+        }
+        Py_SETREF(owner, base);
+    }
+    return owner;
+}
+
+/* What must be the same before a copy that is known of this owner is taken. A read-only array may have been made
+ * writable for a moment, and an object in this task may have written to one while it was pickled: a sample shows it. */
+static enum core_compare
+trust(const struct core_encoder *e, const struct core_entry *entry, const struct core_view *view, PyObject *array)
+{
+    enum core_compare how = core_shares_compare(e->shares);
+    if (how == CORE_COMPARE_WHOLE && is_frozen(view, array))
+        return CORE_COMPARE_SAMPLE;
+    if (how == CORE_COMPARE_NOTHING && e->ran_code && entry->mode != CORE_MAP_RPLUS)
+        return CORE_COMPARE_SAMPLE;
+    return how;
+}
+
+/* Takes the copy that an earlier task of this call has of the same array; entry->segment stays NULL without one. */
+static int
+find_share(struct core_encoder *e, struct core_entry *entry, const struct core_view *view, PyObject *array,
+           const struct layout *layout)
+{
+    PyObject *owner = find_owner(e->st, array);
+    int known = owner == NULL ? -1 : core_shares_know(e->shares, &entry->place, owner);
+    Py_XDECREF(owner);
+    if (known <= 0)
+        return known;
+    /* Memory of an array that is gone has another one now, which may differ in one element. */
+    enum core_compare how = known == 2 ? trust(e, entry, view, array) : CORE_COMPARE_WHOLE;
+    if (how != CORE_COMPARE_NOTHING && make_bytes(e, entry, &view->array, layout) < 0)
+        return -1;
+    joblot_segment *segment =
+        core_shares_find(e->shares, &entry->place, how, entry->data, layout->size, &entry->offset);
+    if (segment != NULL)
+        entry->segment = joblot_segment_borrow(segment);
+    return 0;
+}
+
 static int
 put_large(struct core_encoder *e, struct core_entry *entry, const struct core_view *view, PyObject *array,
           const struct layout *layout)
@@ -199,24 +253,13 @@ put_large(struct core_encoder *e, struct core_entry *entry, const struct core_vi
     entry->kind = CORE_LARGE;
     entry->owner = Py_NewRef(array);
     entry->size = layout->size;
-    if (e->shares == NULL)
-        return make_bytes(e, entry, &view->array, layout);
-    entry->shared = true;
-    entry->place = view->array;
-    bool compare = core_shares_compare(e->shares) != CORE_COMPARE_NOTHING;
-    if (compare && is_frozen(view, array)) {
-        entry->keep_owner = true;
-        compare = false;
+    if (e->shares != NULL) {
+        entry->shared = true;
+        entry->place = view->array;
+        if (find_share(e, entry, view, array, layout) < 0)
+            return -1;
     }
-    if (compare && make_bytes(e, entry, &view->array, layout) < 0)
-        return -1;
-    joblot_segment *segment =
-        core_shares_find(e->shares, &entry->place, compare ? entry->data : NULL, layout->size, &entry->offset);
-    if (segment != NULL) {
-        entry->segment = joblot_segment_borrow(segment);
-        return 0;
-    }
-    return compare ? 0 : make_bytes(e, entry, &view->array, layout);
+    return entry->segment != NULL || entry->data != NULL ? 0 : make_bytes(e, entry, &view->array, layout);
 }
 
 static uint64_t
@@ -292,6 +335,16 @@ aligned(uint64_t n)
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+static int
+add_share(struct core_encoder *e, const struct core_entry *entry)
+{
+    PyObject *owner = find_owner(e->st, entry->owner);
+    struct core_origin origin = {&entry->place, owner, entry->data, entry->size, entry->mode == CORE_MAP_RPLUS};
+    int rc = owner == NULL ? -1 : core_shares_add(e->shares, &origin, entry->segment, entry->offset);
+    Py_XDECREF(owner);
+    return rc;
+}
+
 /* The arrays of one message that are new share one segment. */
 static int
 fill_segment(struct core_encoder *e)
@@ -319,13 +372,12 @@ fill_segment(struct core_encoder *e)
         entry->segment = joblot_segment_borrow(segment);
         entry->offset = at;
         at += aligned(entry->size);
-        if (status == JOBLOT_OK && entry->shared &&
-            core_shares_add(e->shares, &entry->place, entry->keep_owner ? entry->owner : NULL, segment, entry->offset,
-                            entry->size) < 0)
+        if (status == JOBLOT_OK && entry->shared && add_share(e, entry) < 0)
             status = JOBLOT_NOMEM;
     }
     if (status != JOBLOT_OK) {
-        core_raise(e->st, status, &err);
+        if (!PyErr_Occurred())
+            core_raise(e->st, status, &err);
         if (at > 0)
             joblot_segment_release(segment);
         return -1;

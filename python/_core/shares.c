@@ -8,7 +8,8 @@
 
 struct share {
     struct joblot_array place;
-    PyObject *owner;
+    PyObject *owner;         /* weak reference: once it is dead, its memory may be another array's */
+    unsigned char *pristine; /* the bytes as they were, where tasks write to the segment; else NULL */
     joblot_segment *segment;
     uint64_t offset, size;
     size_t users;
@@ -44,6 +45,7 @@ free_share(struct share *share)
 {
     joblot_segment_release(share->segment);
     Py_XDECREF(share->owner);
+    PyMem_RawFree(share->pristine);
     PyMem_Free(share);
 }
 
@@ -88,21 +90,46 @@ same_bytes(const char *a, const char *b, size_t size, enum core_compare how)
     return memcmp(a + size - LINE, b + size - LINE, LINE) == 0;
 }
 
+int
+core_shares_know(struct core_shares *s, const struct joblot_array *place, PyObject *owner)
+{
+    for (size_t i = s->n; i-- > 0;) {
+        if (!same_place(&s->shares[i]->place, place))
+            continue;
+        PyObject *alive = PyObject_CallNoArgs(s->shares[i]->owner);
+        Py_XDECREF(alive);
+        return alive == NULL ? -1 : alive == owner ? 2 : 1;
+    }
+    return 0;
+}
+
+static bool
+is_same(const struct share *share, const void *bytes, uint64_t size, enum core_compare how)
+{
+    void *data;
+    if (share->size != size)
+        return false;
+    if (share->pristine != NULL)
+        return same_bytes((const char *)share->pristine, bytes, (size_t)size, how);
+    return joblot_segment_data(share->segment, &data, NULL) == JOBLOT_OK &&
+           same_bytes((char *)data + share->offset, bytes, (size_t)size, how);
+}
+
 joblot_segment *
-core_shares_find(struct core_shares *s, const struct joblot_array *place, const void *bytes, uint64_t size,
-                 uint64_t *offset)
+core_shares_find(struct core_shares *s, const struct joblot_array *place, enum core_compare how, const void *bytes,
+                 uint64_t size, uint64_t *offset)
 {
     for (size_t i = s->n; i-- > 0;) {
         struct share *share = s->shares[i];
-        void *data;
         if (!same_place(&share->place, place))
             continue;
-        if (bytes != NULL && (share->size != size || joblot_segment_data(share->segment, &data, NULL) != JOBLOT_OK ||
-                              !same_bytes((char *)data + share->offset, bytes, (size_t)size, s->compare)))
-            continue; /* written to since: that is another array */
-        share->fresh = true;
-        *offset = share->offset;
-        return share->segment;
+        if (how == CORE_COMPARE_NOTHING || is_same(share, bytes, size, how)) {
+            share->fresh = true;
+            *offset = share->offset;
+            return share->segment;
+        }
+        if (how == CORE_COMPARE_SAMPLE)
+            break; /* a sample is enough for the newest only: of that one the owner is known */
     }
     return NULL;
 }
@@ -121,9 +148,35 @@ drop_unused(struct core_shares *s)
     s->n = kept;
 }
 
+static struct share *
+new_share(const struct core_shares *s, const struct core_origin *origin, joblot_segment *segment, uint64_t offset)
+{
+    struct share *share = PyMem_Calloc(1, sizeof *share);
+    if (share == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    share->place = *origin->place;
+    share->segment = joblot_segment_borrow(segment);
+    share->offset = offset;
+    share->size = origin->size;
+    share->fresh = true;
+    share->owner = PyWeakref_NewRef(origin->owner, NULL);
+    if (share->owner != NULL && origin->written_to && s->compare != CORE_COMPARE_NOTHING) {
+        share->pristine = PyMem_RawMalloc((size_t)origin->size);
+        if (share->pristine != NULL)
+            memcpy(share->pristine, origin->bytes, (size_t)origin->size);
+        else
+            PyErr_NoMemory();
+    }
+    if (!PyErr_Occurred())
+        return share;
+    free_share(share);
+    return NULL;
+}
+
 int
-core_shares_add(struct core_shares *s, const struct joblot_array *place, PyObject *owner, joblot_segment *segment,
-                uint64_t offset, uint64_t size)
+core_shares_add(struct core_shares *s, const struct core_origin *origin, joblot_segment *segment, uint64_t offset)
 {
     drop_unused(s);
     if (s->n == s->capacity) {
@@ -136,17 +189,9 @@ core_shares_add(struct core_shares *s, const struct joblot_array *place, PyObjec
         s->shares = shares;
         s->capacity = capacity;
     }
-    struct share *share = PyMem_Calloc(1, sizeof *share);
-    if (share == NULL) {
-        PyErr_NoMemory();
+    struct share *share = new_share(s, origin, segment, offset);
+    if (share == NULL)
         return -1;
-    }
-    share->place = *place;
-    share->owner = Py_XNewRef(owner);
-    share->segment = joblot_segment_borrow(segment);
-    share->offset = offset;
-    share->size = size;
-    share->fresh = true;
     s->shares[s->n++] = share;
     return 0;
 }

@@ -9,6 +9,7 @@ it: a sample is compared.
 from __future__ import annotations
 
 import types
+from opcode import opmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _CONTAINERS: tuple[Any, ...] = (
 )
 _PLAIN_ITERATORS: frozenset[type] = frozenset(type(iter(container)) for container in _CONTAINERS) | {type(reversed([]))}
 _MAX_DEPTH = 20
+_FOR_ITER = opmap["FOR_ITER"]
 
 
 def kind_of(tasks: Any) -> int:
@@ -51,9 +53,14 @@ def _is_plain(iterator: Any, depth: int) -> bool:
         return False
     if kind is types.GeneratorType:
         frame = iterator.gi_frame
-        if iterator.gi_code.co_name != "<genexpr>" or frame is None:
+        if iterator.gi_code.co_name != "<genexpr>" or frame is None or _has_inner_loop(iterator.gi_code):
             return False
         return _is_plain(frame.f_locals.get(".0"), depth + 1)
     if kind in (zip, enumerate):
         return all(_is_plain(inner, depth + 1) for inner in iterator.__reduce__()[1] if hasattr(inner, "__next__"))
     return False
+
+
+def _has_inner_loop(code: types.CodeType) -> bool:
+    """True where a generator expression loops over more than what it was given: that may be any iterator."""
+    return code.co_code[::2].count(_FOR_ITER) > 1

@@ -37,6 +37,8 @@ def wrapped(tasks):
         (lambda: (delayed(abs)(i) for i, _ in enumerate("ab")), SAMPLE),
         (lambda: wrapped(delayed(abs)(i) for i in range(3)), SAMPLE),
         (lambda: iter([1]), SAMPLE),
+        (lambda: (delayed(abs)(i) for _ in [1] for i in generator([1])), WHOLE),
+        (lambda: wrapped(delayed(abs)(i) for _ in [1] for i in [2]), WHOLE),
         (lambda: generator([1]), WHOLE),
         (lambda: (delayed(abs)(i) for i in generator([1])), WHOLE),
         (lambda: (delayed(abs)(i) for i, _ in zip([1], generator([1]), strict=True)), WHOLE),
