@@ -263,7 +263,8 @@ def test_descriptors_memory_and_processes_are_the_same_after_300_calls(tmp_path)
         assert len(before) == len(after) == 4
         for (fds, rss, maps, threads), (fds_after, rss_after, maps_after, threads_after) in zip(before, after):
             assert fds_after <= fds + 2, (before, after)
-            assert rss_after < rss + 16_000, (before, after)
+            if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which keeps what is freed for a while
+                assert rss_after < rss + 16_000, (before, after)
             assert maps_after <= maps + 30, (before, after)
             assert threads_after == threads, (before, after)
         print("fine")
