@@ -72,7 +72,7 @@ load_names(struct core_state *st, PyObject *numpy)
     return 0;
 }
 
-enum { OBJECT_NUM = 17, VOID_NUM = 20, DATETIME_NUM = 21, TIMEDELTA_NUM = 22, FIRST_UNKNOWN_NUM = 24 };
+enum { OBJECT_NUM = 17, BYTES_NUM = 18, TEXT_NUM = 19, VOID_NUM = 20, DATETIME_NUM = 21, TIMEDELTA_NUM = 22, FIRST_UNKNOWN_NUM = 24 };
 
 static long
 int_attribute(PyObject *obj, const char *name)
@@ -128,6 +128,14 @@ is_none(PyObject *obj, const char *name)
     return value == Py_None;
 }
 
+/* Strings of no bytes need care: NumPy makes them one character long where it can. */
+static int
+has_items(PyObject *dtype)
+{
+    long size = int_attribute(dtype, "itemsize");
+    return size < 0 && PyErr_Occurred() ? -1 : size > 0;
+}
+
 /* '>' + 'i': names the C type as well, where two of them have one size (long and long long). */
 static PyObject *
 numeric_spec(PyObject *dtype)
@@ -149,6 +157,10 @@ core_dtype_spec(struct core_state *st, PyObject *array)
         return NULL;
     long num = int_attribute(dtype, "num");
     int plain = num < 0 || num >= FIRST_UNKNOWN_NUM || num == OBJECT_NUM || num == VOID_NUM ? 0 : is_none(dtype, "metadata");
+    if (plain > 0)
+        plain = is_none(dtype, "fields"); /* an int may have some */
+    if (plain > 0 && (num == BYTES_NUM || num == TEXT_NUM))
+        plain = has_items(dtype);
     PyObject *spec = NULL;
     if (plain < 0 || (num < 0 && PyErr_Occurred()))
         goto done;

@@ -1,6 +1,7 @@
 /* encode.c - the type Encoder: file, reducer_override and buffer_callback of a pickler, in one object. */
 #include "core.h"
 
+#include <string.h>
 #include <structmember.h>
 
 /* Buffers of other libraries (pandas, pyarrow) from this size on leave the pickle. */
@@ -216,6 +217,9 @@ encoder_take_buffer(PyObject *self, PyObject *buffer)
     const Py_buffer *view = PyPickleBuffer_GetBuffer(buffer);
     if (view == NULL)
         return NULL;
+    /* Who hands over bytes or a bytearray gets one: an object of a user's class may keep it, and show it. */
+    if (view->obj != NULL && (PyBytes_CheckExact(view->obj) || PyByteArray_CheckExact(view->obj)))
+        Py_RETURN_TRUE;
     if (view->len < RAW_MIN || !(PyBuffer_IsContiguous(view, 'C') || PyBuffer_IsContiguous(view, 'F')))
         Py_RETURN_TRUE;
     if (core_add_raw(e, buffer, view->buf, (size_t)view->len) < 0)
@@ -235,6 +239,13 @@ dump(struct core_encoder *e, const char *how, PyObject *obj)
     return done == NULL ? -1 : 0;
 }
 
+/* What pickles as the name of a global of __main__, as a TypeVar does, went past us: no worker finds it there. */
+static bool
+names_main(const struct core_encoder *e, size_t start)
+{
+    return memmem(e->stream.data + start, e->stream.size - start, "__main__", 8) != NULL;
+}
+
 int
 core_encode(struct core_encoder *e, PyObject *obj)
 {
@@ -250,6 +261,11 @@ core_encode(struct core_encoder *e, PyObject *obj)
             e->stream.size = start;
             core_clear_entries(e);
             e->by_value = true;
+        } else if (rc == 0 && names_main(e, start)) {
+            e->stream.size = start;
+            core_clear_entries(e);
+            e->by_value = true;
+            rc = -1;
         }
     }
     if (rc < 0 && e->by_value)

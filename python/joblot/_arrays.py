@@ -6,6 +6,7 @@ does, or NotImplemented, which leaves the array to the C code (or, for a dtype, 
 
 from __future__ import annotations
 
+import copyreg
 import mmap
 import os
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _VOID = 20
@@ -26,6 +28,8 @@ _FIRST_FOREIGN = 24
 def special_dtype(array: Any, encoder: Any) -> Any:
     """Return the dtype, where the bytes can travel as they are; else a reduction of the whole array."""
     dtype = array.dtype
+    if dtype.itemsize == 0 and dtype.kind in "SU":
+        return _no_items, (array.shape, dtype, type(array))
     if not dtype.hasobject and (dtype.num == _VOID or dtype.num < _FIRST_FOREIGN):
         return dtype
     # Objects are pickled one by one; foreign types (strings of any length, bfloat16) know how to do it themselves.
@@ -44,6 +48,12 @@ def reduce_date_dtype(dtype: Any, encoder: Any) -> Any:
 
 def _date_dtype(text: str) -> Any:
     return np.dtype(text).newbyteorder(text[0])  # type: ignore[arg-type]
+
+
+def _no_items(shape: tuple[int, ...], dtype: Any, cls: Any) -> Any:
+    """Return an array of strings of no characters, which NumPy leaves alone in a field only."""
+    array = np.empty(shape, [("text", dtype)])["text"]
+    return array if cls is np.ndarray else array.view(cls)
 
 
 def _view_class(array: Any, reduced: Any) -> Any:
@@ -112,14 +122,15 @@ def _plain(data: Any) -> Any:
 def reduce_subclass(array: Any, encoder: Any) -> Any:
     """Reduce an instance of a subclass: by descriptor where it is pickled as ndarray is, else in its own way."""
     cls = type(array)
-    if (
+    registered = copyreg.dispatch_table.get(cls)
+    if registered is None and (
         cls.__reduce__ is np.ndarray.__reduce__
         and cls.__reduce_ex__ is np.ndarray.__reduce_ex__
         and cls.__setstate__ is np.ndarray.__setstate__
     ):
         data = np.ndarray.view(array, np.ndarray)
         return _rebuild_subclass, (cls, data, dict(getattr(array, "__dict__", {})))
-    reduced = array.__reduce_ex__(5)
+    reduced = array.__reduce_ex__(5) if registered is None else registered(array)
     if not isinstance(reduced, tuple) or len(reduced) > 5:  # it does without us
         return reduced
     function, args, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -165,6 +176,24 @@ def _restore_dtype(array: Any, dtype: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of setting a dtype in place: this array is still ours
         np.ndarray.dtype.__set__(array, dtype)  # type: ignore[attr-defined]
+
+
+# ---- arrays that do not leave the pickle -------------------------------------------------------------------------
+
+
+def in_band(reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a `reducer_override` for pickles without an encoder: those of exceptions, which may hold arrays."""
+
+    def reduce(obj: Any) -> Any:
+        if isinstance(obj, np.dtype) and obj.kind in "mM":
+            return reduce_date_dtype(obj, None)
+        if not isinstance(obj, np.ndarray) or type(obj) is np.ndarray:
+            return reducer(obj)
+        if type(obj) is np.ma.MaskedArray:
+            return reduce_masked(obj, None)
+        return np.asarray(obj).__reduce_ex__(5) if type(obj) is np.memmap else reduce_subclass(obj, None)
+
+    return reduce
 
 
 # ---- memory maps of the user: by file, offset and mode --------------------------------------------------------------

@@ -7,6 +7,7 @@ and classes that workers import, other such functions, and immutable scalars.
 
 from __future__ import annotations
 
+import sys
 import types
 
 from . import _core
@@ -85,7 +86,11 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _add_value(value: Any, checks: list[Any], seen: set[int]) -> None:
-    if type(value) in _SCALARS or isinstance(value, types.ModuleType):
+    if type(value) in _SCALARS:
+        return
+    if isinstance(value, types.ModuleType):
+        if sys.modules.get(value.__name__) is not value:
+            raise _Changing  # made by hand: it goes with all that is in it
         return
     if type(value) is tuple:
         for item in value:

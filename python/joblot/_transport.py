@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _pickle
 import sys
+from functools import lru_cache
 
 from . import _core
 
@@ -50,11 +51,25 @@ def _by_value_pickler(cloudpickle: Any) -> Any:
         class ByValue(cloudpickle.Pickler):
             """cloudpickle's pickler; a subclass, so that an instance can have its own `reducer_override`."""
 
+            def reducer_override(self, obj: Any) -> Any:
+                if type(obj) is _Cached and not _core.is_by_reference(obj):
+                    return _make_cached, (obj.__wrapped__, obj.cache_parameters(), obj.__dict__)
+                return super().reducer_override(obj)
+
         _ByValue = ByValue
     return _ByValue
 
 
 _ByValue: Any = None
+
+
+_Cached = type(lru_cache(abs))  # it pickles by name only, also where the name is one of ``__main__``
+
+
+def _make_cached(function: Any, parameters: dict[str, Any], attributes: dict[str, Any]) -> Any:
+    cached = lru_cache(**parameters)(function)
+    cached.__dict__.update(attributes)
+    return cached
 
 
 def dumps(obj: Any) -> int:
@@ -161,7 +176,12 @@ def _pickle_bytes(obj: Any) -> bytes:
     import cloudpickle
 
     file = io.BytesIO()
-    cloudpickle.Pickler(file, PROTOCOL).dump(obj)
+    pickler = _by_value_pickler(cloudpickle)(file, PROTOCOL)
+    if sys.modules.get("numpy") is not None:
+        from ._arrays import in_band
+
+        pickler.__dict__["reducer_override"] = in_band(pickler.reducer_override)
+    pickler.dump(obj)
     return file.getvalue()
 
 

@@ -1,5 +1,7 @@
 """Cases by class: matrix, MaskedArray, recarray, subclasses of every habit, NumPy scalars."""
 
+import copyreg
+
 import numpy as np
 
 from .cases_dtypes import SIMPLE, STRUCTURED
@@ -43,6 +45,22 @@ def rebuild_own(array, attributes):
     out = array.view(OwnReduceEx)
     out.__dict__.update(attributes)
     return out
+
+
+class Registered(np.ndarray):
+    """A subclass whose way to be pickled is registered with copyreg."""
+
+    def __array_finalize__(self, source):
+        self.how = getattr(source, "how", None)
+
+
+def rebuild_registered(data, dtype, how):
+    out = np.frombuffer(bytearray(data), dtype).view(Registered)
+    out.how = how
+    return out
+
+
+copyreg.pickle(Registered, lambda x: (rebuild_registered, (x.tobytes(), x.dtype, x.how)))
 
 
 class Holder:
@@ -133,6 +151,10 @@ for cls in (Bare, Tagged, OwnReduce, OwnReduceEx):
     add(f"subclass {cls.__name__}, reversed", lambda size, folder, c=cls: grid(">f8", size)[::-1].view(c))
     add(f"subclass {cls.__name__}, 0-d", lambda size, folder, c=cls: np.array(1.5, ">f8").view(c), SMALL)
     add(f"subclass {cls.__name__}, empty", lambda size, folder, c=cls: np.empty((0, 2), ">i4").view(c), SMALL)
+
+
+for text in (">f8", "<i2"):
+    add(f"subclass Registered, {text}", lambda size, folder, t=text: tagged(Registered, vector(t, size), how="so"))
 
 
 @case("subclass Tagged with an array in an attribute")

@@ -20,6 +20,7 @@ for order in "<>":
 for length in (1, 3, 8, 31):
     SIMPLE[f"S{length}"] = np.dtype(f"S{length}")
     SIMPLE[f"V{length}"] = np.dtype(f"V{length}")
+SIMPLE["int with fields"] = np.dtype(("<i4", {"low": ("<i2", 0), "high": ("<i2", 2)}))
 SIMPLE["metadata"] = np.dtype(">i4", metadata={"unit": "counts"})
 
 STRUCTURED = {
@@ -90,3 +91,19 @@ def empty_items(size, folder):
 
 
 add("dtype V0", empty_items, SMALL)
+
+
+def no_characters(dtype):
+    """Strings of no characters: NumPy leaves them alone in fields only, and their strides are those of the struct."""
+    return lambda size, folder: np.zeros((3, 2), [("text", dtype), ("n", ">i4")])["text"]
+
+
+for text in ("S0", "<U0", ">U0"):
+    add(f"dtype {text}", no_characters(text), SMALL)
+    add(f"dtype {text}, transposed", lambda size, folder, t=text: no_characters(t)(size, folder).T[::-1], SMALL)
+    add(f"dtype {text}, huge axis", lambda size, folder, t=text: huge_axis(no_characters(t)(size, folder)), SMALL)
+add("dtype V0, huge axis", lambda size, folder: np.empty((1 << 40, 3), "V0"), SMALL)
+
+
+def huge_axis(array):
+    return np.lib.stride_tricks.as_strided(array, (3, 0, 1 << 40), (0, 0, 0))

@@ -1,5 +1,8 @@
 """Cases by layout: one array of each kind of strides, for a few dtypes."""
 
+import array
+import ctypes
+
 import numpy as np
 
 from .catalogue import BOTH, LIMIT, SMALL, add, values
@@ -115,6 +118,16 @@ SMALL_ONLY = {
     "0-d view": lambda d, s: values(d, 9)[4:5].reshape(()),
     # NumPy 1 allows 32 axes, and one dtype here has a sub-array of one axis.
     "31 axes": lambda d, s: values(d, 2**5).reshape((2,) * 5 + (1,) * 26)[::-1],
+    "huge broadcast axis": lambda d, s: np.broadcast_to(values(d, 1), (2, 0, 1 << 50)),
+    "as_strided, folded": lambda d, s: np.lib.stride_tricks.as_strided(
+        values(d, 20), (4, 3, 5), (3 * d.itemsize, d.itemsize, d.itemsize)
+    ),
+    "as_strided, backwards": lambda d, s: np.lib.stride_tricks.as_strided(
+        values(d, 20)[10:], (4, 3), (-3 * d.itemsize, d.itemsize)
+    ),
+    "memoryview owner": lambda d, s: np.asarray(memoryview(bytearray(values(d, 9).tobytes()))).view(d),
+    "array.array owner": lambda d, s: np.frombuffer(array.array("B", values(d, 9).tobytes()), d),
+    "ctypes owner": lambda d, s: np.frombuffer((ctypes.c_char * (9 * d.itemsize)).from_buffer_copy(values(d, 9)), d),
     "bytes owner": lambda d, s: np.frombuffer(values(d, 9).tobytes(), d),
     "bytearray owner": lambda d, s: np.frombuffer(bytearray(values(d, 9).tobytes()), d),
 }
