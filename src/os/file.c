@@ -143,6 +143,12 @@ int64_t joblot__os_file_size(int fd)
     return fstat(fd, &st) == 0 ? (int64_t)st.st_size : -errno;
 }
 
+uint64_t joblot__os_identity(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 ? (uint64_t)st.st_dev << 40 ^ (uint64_t)st.st_ino : 0;
+}
+
 int joblot__os_read_text(const char *path, char *out, size_t capacity)
 {
     INJECT();

@@ -54,6 +54,9 @@ static struct joblot__known *look_up(joblot_worker *w, uint32_t id)
 static joblot_status find_known(joblot_worker *w, uint32_t id, struct joblot__known **out, joblot_error *err)
 {
     joblot_status status = JOBLOT_OK;
+    *out = NULL;
+    if (!joblot__worker_in_reach(w)) /* nor are the descriptors of segments ours any more */
+        return joblot__fail_os(err, EBADF, "a segment: the task before this one has closed it");
     while ((*out = look_up(w, id)) == NULL && status == JOBLOT_OK)
         status = joblot__worker_listen(w, true, err);
     return status;

@@ -4,7 +4,7 @@
 #include "../base/error.h"
 #include "../os/os.h"
 
-enum { HELD_ALIGN = 64, BELL_INTERVAL_NS = 30000 };
+enum { HELD_ALIGN = 64, BELL_INTERVAL_NS = 30000, LOOK_NS = 10000 };
 
 static void put_header(unsigned char *at, joblot_worker *w, joblot_status status, uint32_t flags)
 {
@@ -13,6 +13,7 @@ static void put_header(unsigned char *at, joblot_worker *w, joblot_status status
     joblot__store_le64(at + 8, (uint64_t)(now - w->started_at));
     joblot__store_le32(at + 16, (uint32_t)(int32_t)status);
     joblot__store_le32(at + 20, flags);
+    w->look = now - w->started_at > LOOK_NS;
     w->started_at = now; /* the next task in line starts now: one look at the clock per task */
 }
 
@@ -59,6 +60,10 @@ static joblot_status reply_held(joblot_worker *w, const struct joblot_part *part
     joblot__worker_ring(w, true);
     while (!was_taken(w) && !w->lost)
         joblot__worker_sleep(w, JOBLOT__SLEEPS_UNTAKEN, was_taken);
+    /* Only a task can have cut us off from a parent that lives.  It may be reading: what it reads must not be freed while
+     * this process is alive, since death is what it is looked at for. */
+    if (!was_taken(w) && joblot__os_identity(w->fds.socket) != w->identity)
+        joblot__os_exit_now(1);
     w->held = NULL;
     w->n_held = 0;
     w->started_at = joblot__os_clock();
@@ -70,6 +75,8 @@ joblot_status joblot_worker_reply(joblot_worker *w, const struct joblot_part *pa
     size_t body;
     if (w->sequence == 0 || w->replied)
         return joblot__fail(err, JOBLOT_INVALID, 0, "there is no task that waits for an answer");
+    if (w->lost)
+        return gone(w, err);
     for (size_t i = 0; i < n_parts; i++)
         if (parts[i].segment != NULL)
             return joblot__fail(err, JOBLOT_INVALID, 0, "an answer cannot lie in a segment of the worker's own");

@@ -299,6 +299,7 @@ joblot_status joblot_server_run(int socket, int parent_pidfd, const struct joblo
     *role = JOBLOT_ROLE_SERVER;
     if (hooks == NULL || hooks->worker == NULL)
         return joblot__fail(err, JOBLOT_INVALID, 0, "a server needs to know what its workers do");
+    joblot__os_ignore_interrupts(); /* they are the parent's to act on */
     (void)joblot__os_set_blocking(socket, false);
     joblot_status status = serve(&s, role, err);
     if (*role == JOBLOT_ROLE_WORKER)

@@ -10,6 +10,13 @@
 
 /* ---- bells and sleep ---- */
 
+bool joblot__worker_in_reach(joblot_worker *w)
+{
+    if (joblot__os_identity(w->fds.socket) != w->identity)
+        w->lost = true;
+    return !w->lost;
+}
+
 void joblot__worker_ring(joblot_worker *w, bool must)
 {
     if (!must)
@@ -17,6 +24,8 @@ void joblot__worker_ring(joblot_worker *w, bool must)
     atomic_thread_fence(memory_order_seq_cst); /* our commit before our look at the flag */
     if (joblot__shared32_load(&w->channel->parent_sleeps, memory_order_relaxed) == 0 ||
         joblot__shared32_exchange(&w->channel->parent_sleeps, 0, memory_order_acq_rel) == 0)
+        return;
+    if (!joblot__worker_in_reach(w)) /* our end wakes the parent as well */
         return;
     (void)joblot__os_event_ring(w->fds.parent_bell);
     w->last_bell = joblot__os_clock();
@@ -37,7 +46,7 @@ void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot
     joblot__worker_ring(w, true);
     joblot__shared32_store(&w->channel->worker_sleeps, reason, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* our flag before our last look */
-    if (!done(w)) {
+    if (!done(w) && joblot__worker_in_reach(w)) {
         struct joblot__poll set[2] = {{.fd = w->fds.bell}, {.fd = w->deaf ? -1 : w->fds.socket}};
         int rc = joblot__os_poll(set, 2, -1);
         if (rc > 0 && set[0].ready)
@@ -70,6 +79,8 @@ joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *e
     joblot_status status = joblot__known_reserve(w, err);
     if (status != JOBLOT_OK)
         return status;
+    if (!joblot__worker_in_reach(w))
+        return joblot__fail_os(err, EBADF, "the parent's socket");
     for (;;) {
         rc = joblot__os_receive(w->fds.socket, &m, sizeof m, fds, &n_fds);
         if (rc != -EAGAIN || !wait)
@@ -152,6 +163,8 @@ static joblot_status call_function(joblot_worker *w, joblot_function function, c
 static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
 {
     joblot_error err = {.message = ""};
+    if (w->look && !joblot__worker_in_reach(w)) /* this task is to have no part in what the last one did */
+        return;
     uint32_t kind = joblot__load_le32(record + 8);
     w->sequence = joblot__load_le64(record);
     w->replied = false;
@@ -189,7 +202,7 @@ static void take_record(joblot_worker *w, uint32_t type, const unsigned char *re
         run_task(w, record, size);
     else if (type == JOBLOT__NOTE && size >= JOBLOT__TASK_HEADER + JOBLOT__BODY_HEADER)
         run_note(w, record, size);
-    else if (type == JOBLOT__FORGET && size >= 4)
+    else if (type == JOBLOT__FORGET && size >= 4 && joblot__worker_in_reach(w))
         joblot__known_forget(w, joblot__load_le32(record));
     else
         w->leaving = true; /* EXIT, or a parent that speaks another language: nothing can be done here */
@@ -262,6 +275,7 @@ static joblot_status live(joblot_worker *w, joblot_error *err)
     if (status != JOBLOT_OK)
         return status;
     (void)joblot__os_set_blocking(w->fds.socket, false);
+    w->identity = joblot__os_identity(w->fds.socket);
     if (hooks->start != NULL)
         status = hooks->start(w, NULL, hooks->context, err);
     if (status == JOBLOT_OK) {
@@ -285,10 +299,12 @@ joblot_status joblot__worker_run(const struct joblot_worker_hooks *hooks, const 
     joblot_status status = live(w, err);
     /* What the program still has mapped stays mapped; it is about to end.  The worker itself stays as well, since a
      * mapping that is released during the program's finalisation still refers to what it knows. */
-    (void)joblot__os_close(w->fds.channel);
-    (void)joblot__os_close(w->fds.socket);
-    (void)joblot__os_close(w->fds.bell);
-    (void)joblot__os_close(w->fds.parent_bell);
+    if (w->identity == 0 || joblot__os_identity(w->fds.socket) == w->identity) { /* else they are somebody else's now */
+        (void)joblot__os_close(w->fds.channel);
+        (void)joblot__os_close(w->fds.socket);
+        (void)joblot__os_close(w->fds.bell);
+        (void)joblot__os_close(w->fds.parent_bell);
+    }
     joblot__buffer_clear(&w->parts);
     return status;
 }

@@ -38,7 +38,9 @@ struct joblot_worker {
     size_t wanted;               /* room in the ring that an answer waits for */
     struct joblot__buffer parts; /* struct joblot_arrived of the running task */
     uint64_t sequence;           /* of the running task; 0: none */
-    bool replied, leaving, lost; /* lost: the parent is gone */
+    bool replied, leaving, lost; /* lost: the parent is gone, or out of reach */
+    uint64_t identity;           /* of the socket */
+    bool look;                   /* the last task took its time: it may have closed descriptors */
     int64_t started_at, last_bell;
     const struct joblot_part *held; /* the answer that waits to be taken */
     size_t n_held;
@@ -52,6 +54,8 @@ void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot
 joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *err);
 void *joblot__worker_reserve(joblot_worker *w, uint32_t type, size_t size); /* waits for room; NULL: parent gone */
 void joblot__worker_ring(joblot_worker *w, bool must);
+/* False, and lost, when a task has closed the descriptors of the engine: others may have their numbers now. */
+bool joblot__worker_in_reach(joblot_worker *w);
 
 /* mapping.c */
 joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err); /* before a message is received */
