@@ -25,7 +25,9 @@ readers := $(BUILD)/stamp/readers-$(venv_name)
 installed := $(BUILD)/stamp/installed-$(venv_name)
 sources := $(shell find src include python -name '*.[ch]' -o -name '*.py' -o -name '*.pyi' -o -name meson.build) \
 	meson.build meson.options pyproject.toml
-c_examples = $(patsubst examples/c/%.c,$(BUILD)/c/examples/c/%,$(wildcard examples/c/*.c))
+# Meson's files of one Python's environment cannot be read by another's.
+c_build := $(BUILD)/c$(patsubst .venv%,%,$(venv_name))
+c_examples = $(patsubst examples/c/%.c,$(c_build)/examples/c/%,$(wildcard examples/c/*.c))
 
 # The sanitizers' settings: the first finding ends the program, with a stack; a refused allocation is no finding.
 san := halt_on_error=1:abort_on_error=1:allocator_may_return_null=1
@@ -60,12 +62,12 @@ $(installed): $(sources) $(ready)
 
 install: $(installed)
 
-$(BUILD)/c/build.ninja: $(ready)
-	$(meson) setup --reconfigure $(BUILD)/c -Dpython=disabled -Dtests=enabled -Dexamples=enabled
+$(c_build)/build.ninja: $(ready)
+	$(meson) setup --reconfigure $(c_build) -Dpython=disabled -Dtests=enabled -Dexamples=enabled
 	@touch $@
 
-build-c: $(BUILD)/c/build.ninja
-	$(meson) compile -C $(BUILD)/c
+build-c: $(c_build)/build.ninja
+	$(meson) compile -C $(c_build)
 
 # --- what a user runs ----------------------------------------------------------------------------------------
 
@@ -79,11 +81,11 @@ wheel: $(ready)
 
 # --- tests ---------------------------------------------------------------------------------------------------
 
-test-c: $(BUILD)/c/build.ninja
-	$(meson_test) -C $(BUILD)/c
+test-c: $(c_build)/build.ninja
+	$(meson_test) -C $(c_build)
 
 test-py: $(installed) $(readers) build-c
-	JOBLOT_BUILD_DIR=$(abspath $(BUILD)/c) $(py) -m pytest $(PYTEST_ARGS)
+	JOBLOT_BUILD_DIR=$(abspath $(c_build)) $(py) -m pytest $(PYTEST_ARGS)
 
 test-py-lanes:
 	bash tools/python-lanes $(LANES)
@@ -108,9 +110,9 @@ tsan: $(ready)
 	JOBLOT_TEST_TIME=4 TSAN_OPTIONS=$(san):second_deadlock_stack=1:die_after_fork=0 \
 		$(meson_test) -C $(BUILD)/tsan --wrapper 'setarch -R' --timeout-multiplier 4
 
-valgrind: $(BUILD)/c/build.ninja
+valgrind: $(c_build)/build.ninja
 	bash tools/install-deps valgrind
-	JOBLOT_TEST_TIME=20 $(meson_test) -C $(BUILD)/c --suite unit --suite inject --timeout-multiplier 20 \
+	JOBLOT_TEST_TIME=20 $(meson_test) -C $(c_build) --suite unit --suite inject --timeout-multiplier 20 \
 		--wrapper 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
 
 s390x: $(ready) build-c
@@ -120,7 +122,7 @@ s390x: $(ready) build-c
 		--cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
 	JOBLOT_TEST_TIME=10 $(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10
 	JOBLOT_BE_WORKER="qemu-s390x-static -L $(abspath $(BUILD)/s390x-sysroot) $(abspath $(BUILD)/s390x/tests/c/be_worker)" \
-		$(BUILD)/c/tests/c/test_big_endian
+		$(c_build)/tests/c/test_big_endian
 
 fuzz: $(ready)
 	bash tools/install-deps fuzz
