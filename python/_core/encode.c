@@ -84,14 +84,14 @@ reduce_array(struct core_encoder *e, PyObject *array)
             return by_file;
         Py_DECREF(by_file);
     }
-    if (type == st->matrix) { /* an empty matrix of other than two axes comes only out of pickles: NumPy's own way */
+    if (type == st->matrix) {
         struct core_view view;
         if (core_view_init(&view, array) < 0)
             return NULL;
         int ndim = view.array.ndim;
         core_view_clear(&view);
         if (ndim != 2)
-            return Py_NewRef(Py_NotImplemented);
+            return reduce_by_helper(e, "reduce_odd_matrix", array);
     }
     enum core_class cls = type == st->matrix     ? CORE_MATRIX
                           : type == st->recarray ? CORE_RECARRAY

@@ -34,6 +34,8 @@ def special_dtype(array: Any, encoder: Any) -> Any:
         return dtype
     # Objects are pickled one by one; foreign types (strings of any length, bfloat16) know how to do it themselves.
     if array.flags.c_contiguous or array.size == 0:
+        if dtype.names is not None:
+            return _reduce_struct(array)
         return _view_class(array, array.view(np.ndarray).__reduce_ex__(2))
     packed, order, flipped, shape = _pack(array.view(np.ndarray))
     return _unpack, (packed, order, flipped, shape, type(array))
@@ -62,6 +64,62 @@ def _view_class(array: Any, reduced: Any) -> Any:
     return function, (type(array), *args[1:]), state
 
 
+# ---- structs with objects: NumPy pickles them as lists, in which dates without a unit are lost ---------------------
+
+
+def _reduce_struct(array: Any) -> Any:
+    plain = np.zeros(array.shape, _without_objects(array.dtype))
+    fields = np.ndarray.view(array, np.ndarray)
+    _copy_fields(fields, plain)
+    return _empty_struct, (plain, array.dtype, type(array)), _object_columns(fields), None, None, _set_columns
+
+
+def _without_objects(dtype: Any) -> Any:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return np.dtype((_without_objects(base), shape))
+    if dtype.names is None:
+        return np.dtype(f"V{dtype.itemsize}") if dtype.hasobject else dtype
+    fields = [dtype.fields[name] for name in dtype.names]
+    return np.dtype(
+        {
+            "names": list(dtype.names),
+            "formats": [_without_objects(field[0]) for field in fields],
+            "offsets": [field[1] for field in fields],
+            "itemsize": dtype.itemsize,
+        }
+    )
+
+
+def _copy_fields(source: Any, target: Any) -> None:
+    """Copy what is no object, bit by bit."""
+    if source.dtype.names is not None:
+        for name in source.dtype.names:
+            _copy_fields(source[name], target[name])
+    elif source.dtype.itemsize > 0 and not source.dtype.hasobject and not target.dtype.hasobject:
+        target[...] = source
+
+
+def _object_columns(array: Any) -> list[Any]:
+    if array.dtype.names is not None:
+        return [column for name in array.dtype.names for column in _object_columns(array[name])]
+    return [array] if array.dtype.hasobject else []
+
+
+def _empty_struct(plain: Any, dtype: Any, cls: Any) -> Any:
+    array = np.empty(plain.shape, dtype)
+    _copy_fields(plain, array)
+    return array if cls is np.ndarray else array.view(cls)
+
+
+def _set_columns(array: Any, columns: list[Any]) -> None:
+    for target, column in zip(_object_columns(np.ndarray.view(array, np.ndarray)), columns, strict=True):
+        target[...] = column
+
+
+# ---- other layouts than C's ------------------------------------------------------------------------------------
+
+
 def _pack(array: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the elements in the order of memory, each once, and what leads back to the array's own layout."""
     shape = array.shape
@@ -84,9 +142,8 @@ def _unpack(packed: Any, order: tuple[int, ...], flipped: tuple[int, ...], shape
     if flipped:
         array = array[tuple(slice(None, None, -1) if i in flipped else slice(None) for i in range(array.ndim))]
     if array.shape != shape:
-        array = np.lib.stride_tricks.as_strided(
-            array, shape, tuple(0 if n != m else s for n, m, s in zip(array.shape, shape, array.strides, strict=True))
-        )
+        array = np.broadcast_to(array, shape)  # not as_strided, which refuses some structs with objects
+        array.flags.writeable = packed.flags.writeable
     return array if cls is np.ndarray else array.view(cls)
 
 
@@ -130,7 +187,15 @@ def reduce_subclass(array: Any, encoder: Any) -> Any:
     ):
         data = np.ndarray.view(array, np.ndarray)
         return _rebuild_subclass, (cls, data, dict(getattr(array, "__dict__", {})))
-    reduced = array.__reduce_ex__(5) if registered is None else registered(array)
+    return _keep_dtype(array, array.__reduce_ex__(5) if registered is None else registered(array))
+
+
+def reduce_odd_matrix(array: Any, encoder: Any) -> Any:
+    """Reduce a matrix of other than two axes, which only NumPy's own way of pickling can make again."""
+    return _keep_dtype(array, array.__reduce_ex__(2))
+
+
+def _keep_dtype(array: Any, reduced: Any) -> Any:
     if not isinstance(reduced, tuple) or len(reduced) > 5:  # it does without us
         return reduced
     function, args, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -290,6 +355,12 @@ def _open_memmap(
     """Map a file, from where its memmap began, as the array that it was in the process that sent it."""
     access = mmap.ACCESS_READ if mode == "r" else mmap.ACCESS_WRITE
     with open(name, "rb" if mode == "r" else "r+b") as file:
+        there = os.fstat(file.fileno()).st_size
+        if there < start + size:
+            raise ValueError(
+                f"the file {name!r} of a memmap has {there} bytes now, and the array needs {start + size}: it was cut "
+                "after it had been mapped; write it anew, or send a part that is there"
+            )
         mapped = mmap.mmap(file.fileno(), size, access=access, offset=start)
     array = np.ndarray.__new__(np.memmap, shape, dtype, mapped, origin, strides)
     array._mmap = mapped

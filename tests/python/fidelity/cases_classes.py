@@ -132,6 +132,10 @@ for text in (">f8", "<i2", ">c8", "?", ">U2", "S4", ">m8[us]"):
 add("matrix transposed", lambda size, folder: np.asmatrix(grid(">f8", size)).T)
 add("matrix reversed", lambda size, folder: np.asmatrix(grid(">f8", size))[:, ::-1])
 
+# Matrices of other than two axes, which indexing with None leaves.
+for text in (">f8", "<i2", ">M8[s]"):
+    add(f"matrix of three axes {text}", lambda size, folder, t=text: np.asmatrix(grid(t, size))[None], SMALL)
+
 for name in ("mixed byte orders", "nested", "padded", "aligned", "titles", "sub-arrays"):
     dtype = STRUCTURED[name]
     add(f"recarray {name}", lambda size, folder, d=dtype: vector(d, size).view(np.recarray))

@@ -54,6 +54,17 @@ WITH_OBJECTS = {
     "object": np.dtype(object),
     "struct with object": np.dtype([("a", ">i4"), ("o", object), ("b", ">f8")]),
     "struct with object sub-array": np.dtype([("o", object, (2,)), ("a", ">u2")]),
+    "struct with object and more": np.dtype(
+        [
+            ("o", object),
+            ("cells", [("t", "<M8"), ("g", ">g"), ("e", ">f2"), ("o", object, (2,)), ("s", ">U3", (2, 1))], (2,)),
+            ("none", "S0"),
+            ("r", ">M8[25s]"),
+            (("the title", "ns"), ">m8[ns]"),
+        ]
+    ),
+    "aligned struct with object": np.dtype([("o", object), ("flag", "?")], align=True),
+    "record type with object": np.dtype((np.record, [("a", ">i4"), ("o", object)])),
     "object with metadata": np.dtype(object, metadata={"k": "v"}),
 }
 if hasattr(np.dtypes, "StringDType"):

@@ -151,3 +151,7 @@ for name in ("transposed", "reversed both", "stepped", "column", "broadcast colu
     layout = {**LAYOUTS, **SMALL_ONLY}[name]
     for text in ("O", ">M8[s]", ">U3", "S2", "?"):
         add(f"layout {name}, {text}", maker(layout, np.dtype(text)), SMALL)
+
+WITH_OBJECTS = np.dtype([("o", object), ("p", [("t", "<M8"), ("flag", "?")])], align=True)
+for name in ("transposed", "reversed both", "stepped", "column", "broadcast column", "0-d", "field view", "empty slice"):
+    add(f"layout {name}, struct with object", maker({**LAYOUTS, **SMALL_ONLY}[name], WITH_OBJECTS), SMALL)

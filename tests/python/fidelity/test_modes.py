@@ -14,7 +14,7 @@ import pytest
 
 from . import tasks
 from .exact import Rules, assert_described, describe
-from .library import DEFAULT_MMAP_MODE, Parallel, delayed, needs_workers, parallel_config
+from .library import DEFAULT_MMAP_MODE, NAME, Parallel, delayed, needs_workers, parallel_config
 
 pytestmark = needs_workers
 
@@ -264,6 +264,43 @@ def test_what_another_wrote_into_the_file_is_seen(tmp_path):
         for value in (1.0, 2.0, 3.0):
             x[:] = value
             assert set(parallel([delayed(float)(x[7]), delayed(np.max)(x)])) == {value}
+
+
+def test_a_file_that_was_cut_after_it_was_mapped(tmp_path):
+    """Elements beyond its end are an error with the name of the file; a part that is there goes."""
+    x = open_map(tmp_path, "r")
+    os.truncate(x.filename, 4096)
+    if NAME == "joblot":
+        with pytest.raises(ValueError, match=r"own\.dat.* has 4096 bytes now.* cut"):
+            call(own_facts, x)
+        assert {r[3] for r in call(own_facts, x[:512])} == {"r"}
+
+
+def folded(x):
+    return x[:3].tolist(), x.strides, x.dtype.str, x.shape
+
+
+def test_far_into_a_sparse_file(tmp_path):
+    """Offsets and strides beyond 4 GiB, forwards and backwards."""
+    path, at = tmp_path / "sparse", 5 << 30
+    with open(path, "wb") as stream:
+        stream.truncate(at + 800)
+        stream.seek(at)
+        stream.write(np.arange(100, dtype=">f8").tobytes())
+    near = np.memmap(path, ">f8", "r", at)
+    whole = np.memmap(path, ">f8", "r")
+    views = [near, near[::-1], near[5::-2], whole[::-1], whole[:: -(1 << 25)], whole[at // 8 + 7 :]]
+    seen = Parallel(n_jobs=2)([delayed(folded)(view) for view in views])
+    assert seen == [folded(view) for view in views]
+
+
+def test_a_relative_name_and_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.arange(9, dtype=">f8").tofile("here")
+    x = np.memmap("here", ">f8", "r+")
+    monkeypatch.chdir("/")
+    assert {r[0] for r in call(bump, x, 3, times=1)} == {3.0}
+    assert x[3] == 4.0
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c", None])
