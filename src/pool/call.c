@@ -186,7 +186,7 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
         }
         if (record != NULL)
             joblot__ring_consume(&peer->up); /* a COPIED that came too late */
-        else if (peer->gone) {
+        else if (peer->gone && joblot__call_verdict(call, peer, NULL)) {
             if (!peer->hello)
                 call->early_deaths += UNREADY_DEATH;
             else if (joblot__shared64_load(&peer->channel->started, memory_order_relaxed) == 0)
@@ -225,7 +225,7 @@ static size_t fill_set(joblot_call *call)
     for (size_t i = 0; i < call->n_peers; i++) {
         struct joblot__peer *peer = call->peers[i];
         call->set[n++] = (struct joblot__poll){.fd = peer->own_bell};
-        call->set[n++] = (struct joblot__poll){.fd = peer->pidfd};
+        call->set[n++] = (struct joblot__poll){.fd = peer->gone ? -1 : peer->pidfd};
         call->set[n++] = (struct joblot__poll){.fd = peer->socket_full ? peer->socket : -1, .want_write = true};
     }
     joblot__lock_give(&call->pool->lock);
@@ -297,6 +297,20 @@ static joblot_status too_many_deaths(joblot_error *err)
                         "(memory, RLIMIT_NPROC, or a library that cannot be loaded)");
 }
 
+/* The time to sleep, less when a worker is gone of which the server may never tell. */
+static int64_t until_verdict(joblot_call *call, int64_t left)
+{
+    int64_t next = INT64_MAX;
+    for (size_t i = 0; i < call->n_peers; i++)
+        if (call->peers[i]->gone && joblot__call_verdict(call, call->peers[i], &next))
+            return 0;
+    if (next == INT64_MAX)
+        return left;
+    next -= joblot__os_clock();
+    next = next < 0 ? 0 : next;
+    return left < 0 || next < left ? next : left;
+}
+
 joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct joblot_event *event, joblot_error *err)
 {
     int64_t deadline = timeout_ns > 0 ? joblot__os_clock() + timeout_ns : 0;
@@ -324,7 +338,7 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
             return JOBLOT_OK;
         looked = timeout_ns == 0;
         call->since_look = 0;
-        status = joblot__call_sleep(call, left, &interrupted, err);
+        status = joblot__call_sleep(call, until_verdict(call, left), &interrupted, err);
         if (status != JOBLOT_OK)
             return status;
     }

@@ -4,21 +4,21 @@
 /* After a pidfd has fired the server's report is a few microseconds away; a server that is stopped may never send it. */
 static const int64_t VERDICT_NS = 3000000000;
 
-static void wait_for_verdict(joblot_pool *pool, struct joblot__peer *peer)
+bool joblot__call_verdict(joblot_call *call, struct joblot__peer *peer, int64_t *next)
 {
-    int64_t deadline = joblot__os_clock() + VERDICT_NS;
-    for (;;) {
-        joblot__lock_take(&pool->lock);
-        joblot__pool_listen(pool);
-        bool known = peer->state == JOBLOT__DEAD;
-        struct joblot__poll set[2] = {{.fd = pool->server_socket}, {.fd = pool->server_pidfd}};
-        joblot__lock_give(&pool->lock);
-        int64_t left = deadline - joblot__os_clock();
-        if (known || left <= 0)
-            return;
-        /* Another call's thread may read the report in our place: then nothing comes here, so look again soon. */
-        (void)joblot__os_poll(set, 2, left < 10000000 ? left : 10000000);
-    }
+    joblot_pool *pool = call->pool;
+    joblot__lock_take(&pool->lock);
+    joblot__pool_listen(pool);
+    bool known = peer->state == JOBLOT__DEAD;
+    joblot__lock_give(&pool->lock);
+    if (known)
+        return true;
+    int64_t now = joblot__os_clock();
+    if (peer->verdict_by == 0)
+        peer->verdict_by = now + VERDICT_NS;
+    if (next != NULL && peer->verdict_by < *next)
+        *next = peer->verdict_by;
+    return now >= peer->verdict_by;
 }
 
 static void describe(const struct joblot__peer *peer, const struct joblot__task *task, struct joblot_death *death)
@@ -59,7 +59,6 @@ bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *eve
     joblot_pool *pool = call->pool;
     struct joblot__peer *peer = call->peers[index];
     bool told = false;
-    wait_for_verdict(pool, peer);
     struct joblot__task *running = take_back(call, peer);
     if (running != NULL) {
         running->attempts++;

@@ -55,6 +55,7 @@ struct joblot__peer {
     size_t notes_sent;
     uint64_t kept_key;
     bool socket_full, hello, gone; /* gone: its pidfd has fired */
+    int64_t verdict_by;            /* when it is gone: until then the server's report is waited for; 0: not begun */
     bool ring_full; /* what was to be sent did not fit when the worker had read up to full_at */
     uint64_t full_at;
     bool met;     /* its pid and pidfd are known to its call's thread */
@@ -151,5 +152,8 @@ joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
 
 /* death.c: a leased worker whose pidfd has fired and whose ring has been read.  True when the event was filled in. */
 bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *event);
+/* Has the server told how this worker, which is gone, ended, or has that been waited for long enough?  `next`, where not
+ * NULL: set to the time at which that is so, when it is earlier. */
+bool joblot__call_verdict(joblot_call *call, struct joblot__peer *peer, int64_t *next);
 
 #endif
