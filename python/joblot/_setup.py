@@ -101,7 +101,7 @@ def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
         if settings.inner_max_num_threads is not None or name not in state["environ"]:
             variables[name] = str(threads).encode()
     state["environ"] = {**state["environ"], **variables}
-    state["threads"] = threads
+    state["threads"] = threads if settings.inner_max_num_threads is not None else _asked_threads(state, threads)
     state["state"] = settings.worker_state
     state["initializer"] = None
     if settings.initializer is not None:
@@ -110,6 +110,12 @@ def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
         # As bytes: a function that goes by value would be another one each time it arrives.
         state["initializer"] = _pickle_bytes((settings.initializer, settings.initargs))
     return state
+
+
+def _asked_threads(state: dict[str, Any], default: int) -> int:
+    """Return the number of threads that the user's environment asks for, as libraries would read it, or the default."""
+    text = state["environ"].get(b"OMP_NUM_THREADS", b"").split(b",")[0].strip()
+    return int(text) if text.isdigit() and int(text) > 0 else default
 
 
 _counted: tuple[float, int] = (float("-inf"), 1)

@@ -337,3 +337,27 @@ def test_the_interpreter_flags_are_those_of_the_parent(tmp_path):
         """,
         tmp_path,
     )
+
+
+def test_threads_of_numerical_libraries_are_as_the_environment_asks(tmp_path):
+    """Also of one that the server loaded, which it does with one thread."""
+    run(
+        """
+        import numpy
+        import joblot, threadpoolctl
+
+        def threads(array):
+            pools = threadpoolctl.threadpool_info()
+            return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+        array = numpy.ones(3)
+        assert threads(array), "NumPy without a BLAS that threadpoolctl knows"
+        for asked, expected in ((None, max(joblot.cpu_count() // 2, 1)), ("3", 3)):
+            if asked is not None:
+                os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = asked
+            found = Parallel(n_jobs=2)(delayed(threads)(array) for _ in range(4))
+            assert all(set(pools) <= {expected} for pools in found), (asked, found)
+        print("fine")
+        """,
+        tmp_path,
+    )
