@@ -28,7 +28,7 @@ _FIRST_FOREIGN = 24
 def special_dtype(array: Any, encoder: Any) -> Any:
     """Return the dtype, where the bytes can travel as they are; else a reduction of the whole array."""
     dtype = array.dtype
-    if dtype.itemsize == 0 and dtype.kind in "SU":
+    if dtype.itemsize == 0:  # there is nothing that its strides could step over
         return _no_items, (array.shape, dtype, type(array))
     if not dtype.hasobject and (dtype.num == _VOID or dtype.num < _FIRST_FOREIGN):
         return dtype
@@ -53,7 +53,7 @@ def _date_dtype(text: str) -> Any:
 
 
 def _no_items(shape: tuple[int, ...], dtype: Any, cls: Any) -> Any:
-    """Return an array of strings of no characters, which NumPy leaves alone in a field only."""
+    """Return an array of elements without bytes; NumPy leaves strings of no characters alone in a field only."""
     array = np.empty(shape, [("text", dtype)])["text"]
     return array if cls is np.ndarray else array.view(cls)
 

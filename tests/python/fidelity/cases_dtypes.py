@@ -105,7 +105,7 @@ add("dtype V0", empty_items, SMALL)
 
 
 def no_characters(dtype):
-    """Strings of no characters: NumPy leaves them alone in fields only, and their strides are those of the struct."""
+    """Elements without bytes, strings among them: NumPy leaves those alone in fields only. Strides are the struct's."""
     return lambda size, folder: np.zeros((3, 2), [("text", dtype), ("n", ">i4")])["text"]
 
 
@@ -113,6 +113,10 @@ for text in ("S0", "<U0", ">U0"):
     add(f"dtype {text}", no_characters(text), SMALL)
     add(f"dtype {text}, transposed", lambda size, folder, t=text: no_characters(t)(size, folder).T[::-1], SMALL)
     add(f"dtype {text}, huge axis", lambda size, folder, t=text: huge_axis(no_characters(t)(size, folder)), SMALL)
+for text in ("V0", [("a", ">i4", (0,))], [("o", object, (0, 2))], np.dtype((np.record, [("s", "S0")]))):
+    add(f"dtype {text}, field", lambda size, folder, t=text: no_characters(t)(size, folder), SMALL)
+    add(f"dtype {text}, reversed", lambda size, folder, t=text: no_characters(t)(size, folder)[::-1].T, SMALL)
+    add(f"dtype {text}, 0-d", lambda size, folder, t=text: no_characters(t)(size, folder)[0, :1].reshape(()), SMALL)
 add("dtype V0, huge axis", lambda size, folder: np.empty((1 << 40, 3), "V0"), SMALL)
 
 
