@@ -72,7 +72,15 @@ load_names(struct core_state *st, PyObject *numpy)
     return 0;
 }
 
-enum { OBJECT_NUM = 17, BYTES_NUM = 18, TEXT_NUM = 19, VOID_NUM = 20, DATETIME_NUM = 21, TIMEDELTA_NUM = 22, FIRST_UNKNOWN_NUM = 24 };
+enum {
+    OBJECT_NUM = 17,
+    BYTES_NUM,
+    TEXT_NUM,
+    VOID_NUM,
+    DATETIME_NUM,
+    TIMEDELTA_NUM,
+    FIRST_UNKNOWN_NUM = 24
+};
 
 static long
 int_attribute(PyObject *obj, const char *name)

@@ -368,5 +368,3 @@ def _open_memmap(
     array.offset = offset
     array.mode = shown_mode
     return array
-
-

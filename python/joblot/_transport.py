@@ -234,8 +234,15 @@ def unpack_error(data: bytes) -> BaseException:
 
 
 _OF_ARRAYS = frozenset(
-    ("special_dtype", "reduce_date_dtype", "reduce_masked", "reduce_odd_matrix", "reduce_subclass", "reduce_memmap",
-     "reduce_view")
+    (
+        "special_dtype",
+        "reduce_date_dtype",
+        "reduce_masked",
+        "reduce_odd_matrix",
+        "reduce_subclass",
+        "reduce_memmap",
+        "reduce_view",
+    )
 )
 
 

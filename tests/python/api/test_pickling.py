@@ -12,7 +12,6 @@ import types
 
 import numpy as np
 import pytest
-
 from joblot import Parallel, delayed
 
 

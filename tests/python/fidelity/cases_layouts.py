@@ -153,5 +153,6 @@ for name in ("transposed", "reversed both", "stepped", "column", "broadcast colu
         add(f"layout {name}, {text}", maker(layout, np.dtype(text)), SMALL)
 
 WITH_OBJECTS = np.dtype([("o", object), ("p", [("t", "<M8"), ("flag", "?")])], align=True)
-for name in ("transposed", "reversed both", "stepped", "column", "broadcast column", "0-d", "field view", "empty slice"):
+STRIDED = ("transposed", "reversed both", "stepped", "column", "broadcast column", "0-d", "field view", "empty slice")
+for name in STRIDED:
     add(f"layout {name}, struct with object", maker({**LAYOUTS, **SMALL_ONLY}[name], WITH_OBJECTS), SMALL)
