@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -141,6 +143,14 @@ int64_t joblot__os_file_size(int fd)
     struct stat st;
     INJECT();
     return fstat(fd, &st) == 0 ? (int64_t)st.st_size : -errno;
+}
+
+int joblot__os_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (int)limit.rlim_cur;
 }
 
 uint64_t joblot__os_identity(int fd)

@@ -34,6 +34,8 @@ int joblot__os_tmpfile(const char *folder, uint64_t size);
 int joblot__os_pwrite(int fd, const void *data, size_t size, uint64_t offset); /* all of it */
 int joblot__os_pread(int fd, void *data, size_t size, uint64_t offset);        /* all of it; -ENODATA at the end */
 int64_t joblot__os_file_size(int fd);
+/* One more than the highest number that a descriptor of this process can have. */
+int joblot__os_descriptor_limit(void);
 /* What tells this open socket or file from all others; 0 where the descriptor is not open. */
 uint64_t joblot__os_identity(int fd);
 int joblot__os_read_text(const char *path, char *out, size_t capacity); /* terminated; length, cut at capacity - 1 */

@@ -75,6 +75,7 @@ bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *eve
         }
     }
     call->peers[index] = call->peers[--call->n_peers];
+    call->enough = false;
     joblot__lock_take(&pool->lock);
     pool->n_leased--;
     joblot__pool_drop(pool, peer);

@@ -43,6 +43,14 @@ static struct joblot__peer *find_idle(joblot_pool *pool)
     return starting;
 }
 
+/* A quarter of all descriptors is for segments, and for the program itself.  Of workers that are on their way the pidfds
+ * are still to come. */
+static bool leaves_room(const joblot_pool *pool, const struct joblot__peer *peer)
+{
+    int limit = joblot__os_descriptor_limit();
+    return peer->own_bell + (int)pool->n_asked < limit - limit / 4;
+}
+
 static joblot_status start_worker(joblot_call *call, struct joblot__peer **out, joblot_error *err)
 {
     joblot_pool *pool = call->pool;
@@ -55,7 +63,11 @@ static joblot_status start_worker(joblot_call *call, struct joblot__peer **out, 
         status = joblot__peer_new(pool, out, fds, err);
     if (status != JOBLOT_OK)
         return status;
-    status = joblot__pool_ask(pool, *out, fds, call->preload, call->options.preload_size, err);
+    if (call->n_peers > 0 && !leaves_room(pool, *out)) {
+        status = joblot__fail(err, JOBLOT_LIMIT, EMFILE, "one more worker would leave no descriptors for segments");
+    } else {
+        status = joblot__pool_ask(pool, *out, fds, call->preload, call->options.preload_size, err);
+    }
     for (int i = 0; i < 4; i++)
         (void)joblot__os_close(fds[i]);
     if (status != JOBLOT_OK) {
@@ -77,8 +89,11 @@ static joblot_status lease_one(joblot_call *call, bool *got, joblot_error *err)
     if (peer == NULL) {
         if (pool->n_asked >= MAX_ASKED && call->n_peers > 0) /* with none, it would have nothing to wait for */
             return JOBLOT_OK;
+        if (call->enough && call->n_peers > 0)
+            return JOBLOT_OK;
         joblot_status status = start_worker(call, &peer, err);
         /* Short of something for one more is no reason to fail while there are workers to go on with. */
+        call->enough = status != JOBLOT_OK;
         if (status != JOBLOT_OK)
             return call->n_peers > 0 ? JOBLOT_OK : status;
     }

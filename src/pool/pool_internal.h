@@ -107,6 +107,7 @@ struct joblot_call {
     unsigned early_deaths; /* the weight of workers in a row that died before they took a task */
     unsigned since_look;   /* events since the last look at the pidfds */
     bool event_open;
+    bool enough;     /* workers: starting one more failed, and none has died since */
     bool given_back; /* a death has put tasks back into the queue */
     struct joblot__buffer parts, sizes; /* of the open event's answer */
     joblot_segment *copied;             /* where the worker copied the answer, if it had to */

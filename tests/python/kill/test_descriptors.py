@@ -78,6 +78,25 @@ def test_600_arrays_under_a_small_limit(tmp_path, n_descriptors):
     )
 
 
+def test_more_workers_than_descriptors_allow(tmp_path):
+    """As many as leave room for segments and for the program's own files; calls go on with those."""
+    run(
+        """
+        import resource
+        from joblot import _processes
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        for _ in range(2):
+            Parallel(n_jobs=60)(delayed(time.sleep)(0.01) for _ in range(200))
+            files = [open("/dev/null") for _ in range(20)]
+            assert 10 < len(_processes._pool.processes()[1]) < 30
+            del files
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
 def test_an_interrupt_that_is_meant_for_the_server(tmp_path):
     run(
         """
