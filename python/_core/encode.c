@@ -102,6 +102,15 @@ reduce_array(struct core_encoder *e, PyObject *array)
 
 /* ---- functions and classes: by reference, or by value ---- */
 
+/* The module of the program itself, which no other process imports; in a child that multiprocessing spawned it has
+ * another name. */
+static bool
+is_main(PyObject *module)
+{
+    return PyUnicode_CompareWithASCIIString(module, "__main__") == 0 ||
+           PyUnicode_CompareWithASCIIString(module, "__mp_main__") == 0;
+}
+
 /* 1: another process finds it under its name; 0: it does not; -1: exception. */
 static int
 is_importable(PyObject *obj)
@@ -114,7 +123,7 @@ is_importable(PyObject *obj)
         Py_XDECREF(module);
         return 0;
     }
-    if (PyUnicode_Check(module) && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(module, "__main__") != 0) {
+    if (PyUnicode_Check(module) && PyUnicode_Check(name) && !is_main(module)) {
         PyObject *at = PyImport_GetModule(module);
         PyObject *dot = PyUnicode_FromString(".");
         PyObject *path = dot ? PyUnicode_Split(name, dot, -1) : NULL;

@@ -37,6 +37,9 @@ def dump_by_value(encoder: Any, obj: Any) -> None:
     """Pickle obj with cloudpickle: what lives in ``__main__`` or inside functions goes by value."""
     import cloudpickle
 
+    main = sys.modules.get("__mp_main__")
+    if main is not None and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
+        cloudpickle.register_pickle_by_value(main)  # __main__ in a child that multiprocessing spawned
     class_of = _by_value_pickler(cloudpickle)
     pickler = class_of(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
     encoder.fallback = pickler.reducer_override  # bound, before the encoder stands in its place

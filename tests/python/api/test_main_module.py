@@ -1,5 +1,8 @@
 """What lives in `__main__`: it goes to workers without a guard, however the program was started."""
 
+import subprocess
+import sys
+
 import pytest
 from kill.programs import run
 
@@ -293,3 +296,24 @@ def test_modules_beside_the_script(tmp_path):
             tmp_path,
             how=how,
         )
+
+
+def test_main_of_a_child_that_multiprocessing_spawned(tmp_path):
+    """There it is called __mp_main__, and no worker finds it under that name."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing\n"
+        "from joblot import Parallel, delayed\n"
+        "def helper(i):\n    return i * 2\n"
+        "def double(i):\n    return helper(i)\n"
+        "def child(queue):\n    queue.put(Parallel(n_jobs=2)(delayed(double)(i) for i in range(5)))\n"
+        "if __name__ == '__main__':\n"
+        "    context = multiprocessing.get_context('spawn')\n"
+        "    queue = context.Queue()\n"
+        "    process = context.Process(target=child, args=(queue,))\n"
+        "    process.start()\n"
+        "    print(queue.get(timeout=60))\n"
+        "    process.join()\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout) == (0, "[0, 2, 4, 6, 8]\n"), done.stderr
