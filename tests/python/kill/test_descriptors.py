@@ -1,4 +1,4 @@
-"""Tasks that close the descriptors of their worker, and limits on descriptors: nobody's file is written to, nothing hangs."""
+"""Tasks that close their worker's descriptors, and limits on descriptors: nobody's file is written to, nothing hangs."""
 
 import pytest
 
