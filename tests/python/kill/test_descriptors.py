@@ -1,4 +1,4 @@
-"""Tasks that close their worker's descriptors, and limits on descriptors: nobody's file is written to, nothing hangs."""
+"""Tasks that close their worker's descriptors, and limits on descriptors: no file of others is written to, no hang."""
 
 import pytest
 
