@@ -122,14 +122,15 @@ static void an_idle_workers_death_costs_nothing(void)
     for (uint64_t i = 0; i < 10; i++)
         submit_u64(call, DO_SLEEP, 5);
     CHECK_EQUAL(drive(call, out, 10), 10);
-    CHECK_EQUAL(joblot_pool_workers(pool, pids, 2), 2);
+    wait_for_workers(pool, pids, 2);
     CHECK(kill(pids[0], SIGKILL) == 0);
     for (uint64_t i = 10; i < 20; i++)
         submit_u64(call, DO_ECHO, i);
     CHECK_EQUAL(drive(call, out, 20), 10);
     joblot_call_close(call);
-    (void)joblot_pool_workers(pool, pids, 2);
-    CHECK(kill(pids[0], SIGKILL) == 0 && kill(pids[1], SIGKILL) == 0); /* between two calls */
+    size_t n = joblot_pool_workers(pool, pids, 2); /* one may have done it all */
+    for (size_t i = 0; i < n; i++)
+        CHECK(kill(pids[i], SIGKILL) == 0); /* between two calls */
     CHECK_EQUAL(ask(pool, DO_ECHO, 4), 4);
     close_pool(pool);
 }
@@ -291,7 +292,7 @@ static void the_servers_death_costs_what_ran(unsigned retries)
     submit_u64(call, DO_ECHO, 2);
     CHECK_OK(joblot_call_next(call, 100000000, &event, &err));
     CHECK_EQUAL(event.kind, JOBLOT_EVENT_NONE);
-    CHECK_EQUAL(joblot_pool_workers(pool, pids, 2), 2);
+    wait_for_workers(pool, pids, 2);
     kill_server(pool);
     CHECK_EQUAL(drive(call, out, 4), 4);
     wait_until_gone(pids[0]);

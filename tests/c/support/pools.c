@@ -463,3 +463,10 @@ void close_pool(joblot_pool *pool)
     CHECK_EQUAL(joblot__alloc_live(), blocks_before);
     CHECK_EQUAL(open_descriptors(), descriptors_before);
 }
+
+void wait_for_workers(joblot_pool *pool, int *pids, size_t n)
+{
+    for (int i = 0; i < 10000 && joblot_pool_workers(pool, pids, pids != NULL ? n : 0) != n; i++)
+        wait_ms(1);
+    CHECK_EQUAL(joblot_pool_workers(pool, pids, pids != NULL ? n : 0), n);
+}

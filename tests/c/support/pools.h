@@ -68,4 +68,7 @@ uint64_t u64_of(const struct outcome *o, size_t index); /* of a RESULT that is O
 uint64_t ask(joblot_pool *pool, uint32_t kind, uint64_t a);
 void close_pool(joblot_pool *pool); /* and checks that server and workers are gone and nothing leaks */
 
+/* Waits until the pool has `n` workers, and stores their pids (pids may be NULL). */
+void wait_for_workers(joblot_pool *pool, int *pids, size_t n);
+
 #endif
