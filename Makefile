@@ -120,6 +120,7 @@ s390x: $(ready) build-c
 	bash tools/s390x-sysroot $(BUILD)/s390x-sysroot
 	[ -e $(BUILD)/s390x/build.ninja ] || $(meson) setup $(BUILD)/s390x \
 		--cross-file $(BUILD)/s390x-sysroot/cross.ini -Dpython=disabled -Dtests=enabled
+	$(meson) compile -C $(BUILD)/s390x
 	JOBLOT_TEST_TIME=10 $(meson_test) -C $(BUILD)/s390x --timeout-multiplier 10 --no-suite inject
 	JOBLOT_BE_WORKER="qemu-s390x-static -L $(abspath $(BUILD)/s390x-sysroot) $(abspath $(BUILD)/s390x/tests/c/be_worker)" \
 		$(c_build)/tests/c/test_big_endian
