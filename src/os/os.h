@@ -9,6 +9,7 @@
 
 #include <joblot/base.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* ---- fault hook (tests) ---- */
@@ -21,6 +22,22 @@ int joblot__os_injected(void);
 /* Makes every call of one kind fail with `error` from now on ("process_vm_readv"); NULL: none. */
 void joblot__os_forbid(const char *name, int error);
 int joblot__os_forbidden(const char *name);
+
+/* Stops this process (SIGSTOP) when the environment asks for it: JOBLOT_TEST_STOP=role:point:n:/file.  Every process that
+ * reaches the point adds a line of 64 bytes, "pid point", to the file; the one that adds the n-th stops.  n is 0: none;
+ * role:point is *:* - all points are noted.  See docs/testing.md; every point is in tests/python/kill/points.py. */
+extern atomic_bool joblot__os_stops;
+int joblot__os_read_stops(void); /* the environment, when a process of the engine starts; -EINVAL: not of that form */
+void joblot__os_stop_at(const char *point);
+static inline bool joblot__os_may_stop(void)
+{
+    return atomic_load_explicit(&joblot__os_stops, memory_order_relaxed);
+}
+static inline void joblot__os_point(const char *point)
+{
+    if (joblot__os_may_stop())
+        joblot__os_stop_at(point);
+}
 
 /* ---- descriptors and files ---- */
 

@@ -83,6 +83,7 @@ joblot_status joblot_call_submit(joblot_call *call, uint32_t kind, const struct 
     joblot_status status = new_record(call, kind, parts, n_parts, &task, err);
     if (status != JOBLOT_OK)
         return status;
+    joblot__os_point("parent:task-made");
     task->number = call->n_submitted++;
     joblot__queue_push(&call->queued, task);
     call->pending++;
@@ -382,6 +383,7 @@ static void cancel(joblot_call *call)
     joblot__queue_clear(&call->queued);
     for (size_t i = 0; i < call->n_peers; i++)
         joblot__shared32_store(&call->peers[i]->channel->cancel, 1, memory_order_release);
+    joblot__os_point("parent:call-cancelled");
     while (!all_idle(call)) {
         int64_t left = deadline - joblot__os_clock();
         if (left <= 0 || joblot__call_sleep(call, left, &interrupted, NULL) != JOBLOT_OK)
@@ -411,6 +413,7 @@ void joblot_call_close(joblot_call *call)
 {
     if (call == NULL)
         return;
+    joblot__os_point("parent:call-closing");
     if (call->pending > 0)
         cancel(call);
     else
@@ -421,6 +424,7 @@ void joblot_call_close(joblot_call *call)
     joblot__lock_take(&call->pool->lock);
     for (size_t i = 0; i < call->n_peers; i++)
         release_peer(call, call->peers[i]);
+    joblot__os_point("parent:workers-released");
     joblot__pool_share_idle(call->pool);
     for (struct joblot__peer *peer = call->pool->peers; peer != NULL; peer = peer->next)
         if (peer->leased) /* another call's, which may have more workers now */

@@ -59,6 +59,7 @@ bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *eve
     joblot_pool *pool = call->pool;
     struct joblot__peer *peer = call->peers[index];
     bool told = false;
+    joblot__os_point("parent:worker-dead");
     struct joblot__task *running = take_back(call, peer);
     if (running != NULL) {
         running->attempts++;

@@ -190,6 +190,7 @@ static joblot_status fill(joblot_call *call, struct joblot__peer *peer, size_t b
         if (status == JOBLOT_OK && sent)
             joblot__queue_push(&peer->in_flight, joblot__queue_pop(&call->queued));
     }
+    joblot__os_point("parent:worker-filled");
     if (peer->down.tail != before)
         joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
     return status;

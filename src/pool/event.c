@@ -29,6 +29,7 @@ joblot_status joblot__event_fill(joblot_call *call, struct joblot__peer *peer, c
                                  struct joblot_event *event, joblot_error *err)
 {
     struct joblot__task *task = peer->in_flight.first;
+    joblot__os_point("parent:answer-seen");
     bool held = (joblot__load_le32(record + 20) & JOBLOT__FLAG_HELD) != 0;
     size_t n;
     joblot_status status = joblot__body_parse(record + JOBLOT__ANSWER_HEADER, size - JOBLOT__ANSWER_HEADER, held,
@@ -103,8 +104,12 @@ static joblot_status read_memory(struct joblot_event *event, uint64_t address, v
 {
     struct joblot__peer *peer = event->internal[0];
     unsigned char *at = out;
+    /* In tests that stop processes in the midst of a read there has to be one. */
+    uint64_t most = joblot__os_may_stop() ? 1u << 16 : 1u << 30;
+    joblot__os_point("parent:read-begins");
     while (size > 0) {
-        int64_t n = joblot__os_vm_read(peer->pid, address, at, size > (1u << 30) ? (1u << 30) : (size_t)size);
+        int64_t n = joblot__os_vm_read(peer->pid, address, at, size > most ? (size_t)most : (size_t)size);
+        joblot__os_point("parent:part-read");
         if (n <= 0) {
             if (is_dead(peer) || n == -ESRCH)
                 return died(event, err);
@@ -116,6 +121,7 @@ static joblot_status read_memory(struct joblot_event *event, uint64_t address, v
         address += (uint64_t)n;
         size -= (uint64_t)n;
     }
+    joblot__os_point("parent:read-ends");
     /* Read after death means: of nobody knows whose memory. */
     return is_dead(peer) ? died(event, err) : JOBLOT_OK;
 }
@@ -133,6 +139,7 @@ static joblot_status ask_for_copy(joblot_call *call, struct joblot_event *event,
     joblot__store_le64(m.size, joblot_segment_size(call->copied));
     for (;;) {
         int rc = joblot__os_send(peer->socket, &m, sizeof m, &fd, 1);
+        joblot__os_point("parent:copy-asked");
         if (rc == 0)
             return JOBLOT_OK;
         if (is_dead(peer) || rc == -EPIPE || rc == -ECONNRESET) /* its files are closed before its pidfd fires */
@@ -156,6 +163,7 @@ static joblot_status wait_for_copy(joblot_call *call, struct joblot_event *event
         const unsigned char *record = joblot__call_read(call, peer, &type, &size);
         if (record != NULL && type == JOBLOT__COPIED && size >= 16 && joblot__load_le64(record) == sequence) {
             joblot_status status = (joblot_status)(int32_t)joblot__load_le32(record + 8);
+            joblot__os_point("parent:copy-came");
             joblot__ring_consume(&peer->up);
             return status == JOBLOT_OK ? status
                                        : joblot__fail(err, status, 0, "worker %d could not hand its answer over", peer->pid);
@@ -231,6 +239,7 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     struct joblot__peer *peer = event->internal[0];
     if (event->kind != JOBLOT_EVENT_RESULT || !call->event_open)
         return;
+    joblot__os_point("parent:answer-used");
     call->event_open = false;
     if ((flags_of(event) & HELD) == 0)
         joblot__ring_consume(&peer->up);
@@ -243,6 +252,7 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     struct joblot__task *task = joblot__queue_pop(&peer->in_flight);
     if ((flags_of(event) & HELD) != 0) {
         joblot__shared64_store(&peer->channel->taken, task->sequence, memory_order_release);
+        joblot__os_point("parent:answer-taken");
         joblot__peer_wake(peer, JOBLOT__SLEEPS_UNTAKEN);
     } else {
         joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);

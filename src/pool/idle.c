@@ -60,6 +60,7 @@ void joblot__pool_share_idle(joblot_pool *pool)
             return;
         pool->server_knows[i] = id;
     }
+    joblot__os_point("parent:idle-told");
     joblot__shared64_store(&pool->idle->since, (uint64_t)joblot__os_clock(), memory_order_release);
     if (joblot__cache_set_free(pool->segments, pool->server_knows))
         (void)tell(pool, JOBLOT__CACHE_SLOTS, 0, -1); /* the server sets its timer */
@@ -112,7 +113,9 @@ void joblot__idle_trim(struct joblot__idle *idle)
         joblot__shared32 *state = &idle->page->states[i];
         if (idle->held[i].fd == 0 || !joblot__shared32_cas(state, JOBLOT__FREE, JOBLOT__TRIM))
             continue;
+        joblot__os_point("server:segment-claimed");
         int rc = joblot__os_punch(idle->held[i].fd - 1, idle->held[i].size);
+        joblot__os_point("server:segment-punched");
         joblot__shared32_store(state, rc == 0 ? JOBLOT__COLD : JOBLOT__FREE, memory_order_release);
     }
 }

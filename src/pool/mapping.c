@@ -82,6 +82,7 @@ void joblot__known_forget(joblot_worker *w, uint32_t id)
         struct joblot__known *known = *link;
         if (known->id != id || known->forgotten)
             continue;
+        joblot__os_point("worker:forgetting");
         known->forgotten = true;
         joblot__view_end(known);
         (void)joblot__os_close(known->fd);
@@ -108,6 +109,7 @@ void joblot__known_report(joblot_worker *w)
             if (at != NULL) {
                 joblot__store_le64(at, known->id);
                 known->kept = mapped;
+                joblot__os_point("worker:segment-report");
             }
         }
         link = &known->next;
@@ -143,6 +145,7 @@ joblot_status joblot_worker_map(joblot_worker *worker, const struct joblot_arriv
         joblot__free(mapping);
         return joblot__fail_os(err, -rc, "mapping %llu bytes of a segment", (unsigned long long)part->size);
     }
+    joblot__os_point("worker:segment-mapped");
     mapping->known = known;
     mapping->data = joblot__view_base(mapping->view) + lead;
     mapping->size = part->size;

@@ -135,6 +135,7 @@ static joblot_status send_segment(struct joblot__peer *peer, const joblot_segmen
     int rc = joblot__os_send(peer->socket, &m, sizeof m, &fd, 1);
     *sent = rc == 0;
     peer->socket_full = rc == -EAGAIN;
+    joblot__os_point("parent:segment-sent");
     if (rc == 0 || rc == -EAGAIN || rc == -EPIPE || rc == -ECONNRESET) /* the worker is gone: its pidfd tells */
         return JOBLOT_OK;
     return joblot__fail_os(err, -rc, "passing a segment to worker %d", peer->pid);
@@ -191,7 +192,9 @@ joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *
         task->sequence = ++peer->last_sequence;
         joblot__store_le64(at, task->sequence);
     }
+    joblot__os_point("parent:task-written");
     joblot__ring_commit(&peer->down);
+    joblot__os_point("parent:task-committed");
     return JOBLOT_OK;
 }
 

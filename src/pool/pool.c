@@ -58,6 +58,8 @@ joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot
 {
     if (options == NULL || (options->server_argv == NULL && options->hooks == NULL))
         return joblot__fail(err, JOBLOT_INVALID, 0, "a pool needs hooks, or the arguments of a server");
+    if (joblot__os_read_stops() < 0)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "JOBLOT_TEST_STOP must be role:point:n:/file, see docs/testing.md");
     if (options->ring_size != 0 && (options->ring_size < 4096 || options->ring_size > (64u << 20) ||
                                     (options->ring_size & (options->ring_size - 1)) != 0))
         return joblot__fail(err, JOBLOT_INVALID, 0, "ring_size is %zu: it must be a power of two from 4 KiB to 64 MiB",
@@ -129,6 +131,7 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
         status = joblot__fail_os(err, -rc, "the socket of a server");
     else
         status = launch(pool, pair, own, &pid, err);
+    joblot__os_point("parent:server-launched");
     (void)joblot__os_close(own);
     (void)joblot__os_close(pair[1]);
     if (status == JOBLOT_OK) {
@@ -150,6 +153,7 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     pool->idle_told = false;
     memset(pool->server_knows, 0, sizeof pool->server_knows);
     pool->unheard = 0;
+    joblot__os_point("parent:server-known");
     return JOBLOT_OK;
 }
 
@@ -171,6 +175,7 @@ joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, con
     int rc = joblot__os_send(pool->server_socket, &out, sizeof out.m + preload_size, worker_fds, 4);
     if (rc < 0)
         return joblot__fail_os(err, -rc, "asking the server for a worker");
+    joblot__os_point("parent:worker-asked");
     pool->preloaded = pool->preloaded || preload_size > 0;
     peer->asked = true;
     pool->n_asked++;
@@ -230,6 +235,7 @@ static void bury_server(joblot_pool *pool)
 {
     struct joblot__exit how;
     struct joblot__peer *next;
+    joblot__os_point("parent:server-dead");
     (void)joblot__os_reap(pool->server_pid, &how); /* ECHILD: a wait of the user's has had it, which is no matter */
     (void)joblot__os_close(pool->server_pidfd);
     (void)joblot__os_close(pool->server_socket);
@@ -379,6 +385,7 @@ static void end_server(joblot_pool *pool, int64_t grace_ns)
         (void)joblot__os_close(pool->server_socket);
         pool->server_socket = -1;
     }
+    joblot__os_point("parent:close-said");
     int64_t deadline = joblot__os_clock() + grace_ns + 1000000000;
     struct joblot__poll dead = {.fd = pool->server_pidfd};
     for (int64_t left = grace_ns + 1000000000; left > 0 && !dead.ready; left = deadline - joblot__os_clock()) {
@@ -399,6 +406,7 @@ void joblot_pool_close(joblot_pool *pool, int64_t grace_ns)
 {
     if (pool == NULL)
         return;
+    joblot__os_point("parent:pool-closing");
     for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
         unsigned char *at = joblot__ring_reserve(&peer->down, JOBLOT__EXIT, 8);
         if (at != NULL) {
@@ -411,6 +419,7 @@ void joblot_pool_close(joblot_pool *pool, int64_t grace_ns)
         }
     }
     end_server(pool, grace_ns);
+    joblot__os_point("parent:server-ended");
     joblot_pool_abandon(pool);
 }
 

@@ -32,7 +32,9 @@ static joblot_status reply_inline(joblot_worker *w, joblot_status status, const 
         return gone(w, err);
     put_header(at, w, status, 0);
     joblot__body_write(at + JOBLOT__ANSWER_HEADER, parts, n_parts);
+    joblot__os_point("worker:answer-written");
     joblot__ring_commit(&w->up);
+    joblot__os_point("worker:answer-committed");
     /* Ring when there is nothing more to do, when the ring is half full, or some time after the last bell. */
     bool more = joblot__ring_has_more(&w->down);
     bool must = !more || joblot__ring_used(&w->up) > w->ring_size / 2 || w->started_at - w->last_bell > BELL_INTERVAL_NS;
@@ -56,14 +58,18 @@ static joblot_status reply_held(joblot_worker *w, const struct joblot_part *part
     joblot__body_write_held(at + JOBLOT__ANSWER_HEADER, parts, n_parts);
     w->held = parts;
     w->n_held = n_parts;
+    joblot__os_point("worker:held-written");
     joblot__ring_commit(&w->up);
+    joblot__os_point("worker:held-committed");
     joblot__worker_ring(w, true);
+    joblot__os_point("worker:answer-held");
     while (!was_taken(w) && !w->lost)
         joblot__worker_sleep(w, JOBLOT__SLEEPS_UNTAKEN, was_taken);
     /* Only a task can have cut us off from a parent that lives.  It may be reading: what it reads must not be freed while
      * this process is alive, since death is what it is looked at for. */
     if (!was_taken(w) && joblot__os_identity(w->fds.socket) != w->identity)
         joblot__os_exit_now(1);
+    joblot__os_point("worker:held-over");
     w->held = NULL;
     w->n_held = 0;
     w->started_at = joblot__os_clock();
@@ -119,6 +125,7 @@ joblot_status joblot__reply_copy_out(joblot_worker *w, uint64_t sequence, int fd
         return JOBLOT_CANCELLED;
     joblot__store_le64(at, sequence);
     joblot__store_le64(at + 8, (uint32_t)(int32_t)status);
+    joblot__os_point("worker:copy-written");
     joblot__ring_commit(&w->up);
     joblot__worker_ring(w, true);
     return JOBLOT_OK;

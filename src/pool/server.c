@@ -57,9 +57,12 @@ static bool report(struct server *s, struct child *c)
         if (!send_report(s, c, JOBLOT__SPAWNED, (uint64_t)c->pid, 0, c->pidfd))
             return false;
         c->spawned = false;
+        joblot__os_point("server:birth-told");
     }
     if (c->died && !send_report(s, c, JOBLOT__DIED, (uint64_t)(uint32_t)c->how.status, c->how.peak_memory, -1))
         return false;
+    if (c->died)
+        joblot__os_point("server:death-told");
     return true;
 }
 
@@ -110,10 +113,12 @@ static joblot_status become_worker(struct server *s, const int *fds, int parent_
 {
     const struct joblot_server_hooks *hooks = s->hooks;
     int server_pid = s->pid;
+    joblot__os_point("worker:forked");
     joblot__os_set_group(0); /* dispositions stay the program's own: Python ignores SIGPIPE, for one */
     joblot__os_ignore_interrupts();
     if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
         joblot__os_exit_now(1); /* the server went while we were being born */
+    joblot__os_point("worker:bound");
     joblot__os_raise_oom_score();
     leave_server(s);
     if (hooks->after_fork_child != NULL)
@@ -143,6 +148,7 @@ static bool spawn(struct server *s, uint32_t id, int parent_pid, const int *fds,
     }
     c->id = id;
     c->pidfd = -1;
+    joblot__os_point("server:worker-wanted");
     if (hooks->before_fork != NULL)
         hooks->before_fork(hooks->context);
     int pid = joblot__os_fork();
@@ -165,6 +171,7 @@ static bool spawn(struct server *s, uint32_t id, int parent_pid, const int *fds,
             (void)joblot__os_reap(pid, &c->how);
         }
     }
+    joblot__os_point("server:worker-forked");
     c->next = s->children;
     s->children = c;
     s->n_children++;
@@ -175,17 +182,20 @@ static void bury(struct child *c)
 {
     if (c->reaped || c->pid <= 0 || joblot__os_ended(c->pid) == 0)
         return;
+    joblot__os_point("server:death-seen");
     /* Not reaped yet, so its number is still its own: what it started goes with it. */
     (void)joblot__os_kill_group(c->pid, SIGKILL_NUMBER);
     if (joblot__os_reap(c->pid, &c->how) < 0)
         c->how.status = 0;
     c->reaped = c->died = true;
+    joblot__os_point("server:worker-reaped");
 }
 
 /* ---- the loop ---- */
 
 static void start_closing(struct server *s, int64_t grace)
 {
+    joblot__os_point("server:closing");
     if (!s->closing)
         s->deadline = joblot__os_clock() + grace;
     s->closing = true;
@@ -245,6 +255,7 @@ static joblot_status fill_set(struct server *s, bool want_write, joblot_error *e
 
 static void kill_all(struct server *s)
 {
+    joblot__os_point("server:killing-all");
     for (struct child *c = s->children; c != NULL; c = c->next)
         if (!c->reaped && c->pid > 0) {
             (void)joblot__os_kill_group(c->pid, SIGKILL_NUMBER);
@@ -297,6 +308,8 @@ joblot_status joblot_server_run(int socket, int parent_pidfd, const struct joblo
 {
     struct server s = {.socket = socket, .parent_pidfd = parent_pidfd, .pid = joblot__os_pid(), .hooks = hooks};
     *role = JOBLOT_ROLE_SERVER;
+    (void)joblot__os_read_stops(); /* the parent has checked it */
+    joblot__os_point("server:started");
     if (hooks == NULL || hooks->worker == NULL)
         return joblot__fail(err, JOBLOT_INVALID, 0, "a server needs to know what its workers do");
     joblot__os_ignore_interrupts(); /* they are the parent's to act on */

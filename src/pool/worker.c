@@ -90,6 +90,7 @@ joblot_status joblot__worker_listen(joblot_worker *w, bool wait, joblot_error *e
     }
     if (rc == -EAGAIN)
         return JOBLOT_OK;
+    joblot__os_point("worker:message-received");
     if (rc == -EMFILE && joblot__load_le32(m.type) == JOBLOT__COPY_OUT) /* the message came, its descriptor did not */
         return joblot__reply_copy_out(w, joblot__load_le64(m.sequence), -1);
     if (rc == -EMFILE && joblot__load_le32(m.type) == JOBLOT__SEGMENT) {
@@ -156,6 +157,7 @@ static joblot_status call_function(joblot_worker *w, joblot_function function, c
     task.parts = (const struct joblot_arrived *)(const void *)w->parts.data;
     if (status == JOBLOT_OK)
         status = function(w, &task, w->hooks->context, err);
+    joblot__os_point("worker:function-returned");
     joblot_mapping_release(body.mapping);
     return status;
 }
@@ -173,7 +175,9 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
         w->sequence = 0;
         return;
     }
+    joblot__os_point("worker:task-found");
     joblot__shared64_store(&w->channel->started, w->sequence, memory_order_release);
+    joblot__os_point("worker:task-started");
     joblot_status status = JOBLOT_INVALID;
     if (kind < w->hooks->n_functions)
         status = call_function(w, w->hooks->functions[kind], record, size, &err);
@@ -184,6 +188,7 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
             status = joblot__fail(&err, JOBLOT_INVALID, 0, "the function returned without an answer");
         (void)joblot__reply_status(w, status, err.message);
     }
+    joblot__os_point("worker:task-over");
     w->sequence = 0;
 }
 
@@ -196,6 +201,12 @@ static void run_note(joblot_worker *w, const unsigned char *record, size_t size)
         (void)fprintf(stderr, "joblot worker %d: a note could not be taken: %s\n", joblot__os_pid(), err.message);
 }
 
+static void leave(joblot_worker *w)
+{
+    joblot__os_point("worker:leaving");
+    w->leaving = true;
+}
+
 static void take_record(joblot_worker *w, uint32_t type, const unsigned char *record, size_t size)
 {
     if (type == JOBLOT__TASK && size >= JOBLOT__TASK_HEADER + JOBLOT__BODY_HEADER)
@@ -205,7 +216,7 @@ static void take_record(joblot_worker *w, uint32_t type, const unsigned char *re
     else if (type == JOBLOT__FORGET && size >= 4 && joblot__worker_in_reach(w))
         joblot__known_forget(w, joblot__load_le32(record));
     else
-        w->leaving = true; /* EXIT, or a parent that speaks another language: nothing can be done here */
+        leave(w); /* EXIT, or a parent that speaks another language: nothing can be done here */
 }
 
 static void serve(joblot_worker *w)
@@ -220,6 +231,7 @@ static void serve(joblot_worker *w)
         if (record == NULL) {
             joblot__known_report(w);
             joblot__ring_commit(&w->up);
+            joblot__os_point("worker:idle");
             joblot__worker_sleep(w, JOBLOT__SLEEPS_IDLE, has_record);
             w->started_at = joblot__os_clock();
             continue;
@@ -242,7 +254,9 @@ static void say_hello(joblot_worker *w)
         return;
     joblot__store_le64(at, (uint64_t)(uintptr_t)w->cookie);
     memcpy(at + 8, w->cookie, 16);
+    joblot__os_point("worker:hello-written");
     joblot__ring_commit(&w->up);
+    joblot__os_point("worker:hello-said");
     w->started_at = w->last_bell = now;
 }
 
@@ -278,6 +292,7 @@ static joblot_status live(joblot_worker *w, joblot_error *err)
     w->identity = joblot__os_identity(w->fds.socket);
     if (hooks->start != NULL)
         status = hooks->start(w, NULL, hooks->context, err);
+    joblot__os_point("worker:set-up");
     if (status == JOBLOT_OK) {
         say_hello(w);
         serve(w);
@@ -296,7 +311,9 @@ joblot_status joblot__worker_run(const struct joblot_worker_hooks *hooks, const 
     w->hooks = hooks;
     w->fds = *fds;
     w->parent_pid = parent_pid;
+    (void)joblot__os_read_stops(); /* of a worker that was started by exec; the parent has checked it */
     joblot_status status = live(w, err);
+    joblot__os_point("worker:over");
     /* What the program still has mapped stays mapped; it is about to end.  The worker itself stays as well, since a
      * mapping that is released during the program's finalisation still refers to what it knows. */
     if (w->identity == 0 || joblot__os_identity(w->fds.socket) == w->identity) { /* else they are somebody else's now */

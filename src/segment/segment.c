@@ -211,9 +211,11 @@ joblot_status joblot_segment_write(joblot_segment *segment, uint64_t offset, con
                             (unsigned long long)size, (unsigned long long)offset, (unsigned long long)segment->size);
     if (is_mapped(segment)) {
         memcpy((char *)segment->data + offset, data, (size_t)size);
+        joblot__os_point("parent:segment-filled");
         return JOBLOT_OK;
     }
     int rc = joblot__os_pwrite(segment->fd, data, (size_t)size, offset);
+    joblot__os_point("parent:segment-written");
     if (rc == -ENOSPC)
         return joblot__fail(err, JOBLOT_NOMEM, ENOSPC, "the disk of the temp folder is full: %llu bytes were to be written",
                             (unsigned long long)size);
