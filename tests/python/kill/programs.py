@@ -26,6 +26,23 @@ PRELUDE = (
     "import os, signal, sys, threading, time; from joblot import Parallel, WorkerDied, delayed, parallel_config; "
     "here = os.path.dirname(os.path.abspath(sys.argv[0]))\n"
 )
+# For a program's text: forbid(name) makes a system call fail in it and all that it starts, by a filter in the kernel.
+FORBID = """
+        import ctypes
+        import platform
+        import struct
+
+        def forbid(name, error=1):
+            numbers = {"process_vm_readv": (310, 270), "pidfd_open": (434, 434), "memfd_create": (319, 279)}
+            number = numbers[name][["x86_64", "aarch64"].index(platform.machine())]
+            code = b"".join(struct.pack("=HBBI", *line) for line in [
+                (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50000 | error), (0x06, 0, 0, 0x7FFF0000)])
+            lines = ctypes.create_string_buffer(code, len(code))
+            program = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(lines)))
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+            assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP: a filter
+"""
 # joblib's own files in /dev/shm, which a comparison that runs beside this test may make. joblot makes none anywhere.
 FOREIGN = ("joblib_memmapping_folder_", "loky-", "sem.loky-")
 
