@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum { SIGKILL_NUMBER = 9, MAX_UNHEARD = 20 };
+enum { SIGKILL_NUMBER = 9, MAX_UNHEARD = 20, MAX_SERVERS = 3 };
 
 int64_t joblot_clock(void)
 {
@@ -157,6 +157,17 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     return JOBLOT_OK;
 }
 
+/* A server's end shows at its socket before it shows at its pidfd: it is waited for, for its last words, and followed. */
+static joblot_status replace_server(joblot_pool *pool, joblot_error *err)
+{
+    struct joblot__poll dead = {.fd = pool->server_pidfd};
+    (void)joblot__os_pidfd_kill(pool->server_pidfd, SIGKILL_NUMBER);
+    while (joblot__os_poll(&dead, 1, -1) == -EINTR)
+        continue;
+    joblot__pool_listen(pool);
+    return pool->server_socket >= 0 ? JOBLOT_OK : joblot__pool_start_server(pool, err);
+}
+
 joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, const int worker_fds[4], const void *preload,
                                size_t preload_size, joblot_error *err)
 {
@@ -164,19 +175,25 @@ joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, con
         struct joblot__server_message m;
         unsigned char preload[JOBLOT__PRELOAD_MAX];
     } out;
+    size_t size = 0;
     memset(&out.m, 0, sizeof out.m);
-    if (pool->preloaded)
-        preload_size = 0;
     joblot__store_le32(out.m.type, JOBLOT__SPAWN);
     joblot__store_le32(out.m.worker, peer->id);
     joblot__store_le64(out.m.a, (uint64_t)pool->owner_pid);
     if (preload_size > 0)
         memcpy(out.preload, preload, preload_size);
-    int rc = joblot__os_send(pool->server_socket, &out, sizeof out.m + preload_size, worker_fds, 4);
+    int rc = -EPIPE;
+    for (int servers = 0; rc == -EPIPE && servers < MAX_SERVERS; servers++) {
+        joblot_status status = servers > 0 ? replace_server(pool, err) : JOBLOT_OK;
+        if (status != JOBLOT_OK)
+            return status;
+        size = pool->preloaded ? 0 : preload_size;
+        rc = joblot__os_send(pool->server_socket, &out, sizeof out.m + size, worker_fds, 4);
+    }
     if (rc < 0)
         return joblot__fail_os(err, -rc, "asking the server for a worker");
     joblot__os_point("parent:worker-asked");
-    pool->preloaded = pool->preloaded || preload_size > 0;
+    pool->preloaded = pool->preloaded || size > 0;
     peer->asked = true;
     pool->n_asked++;
     return JOBLOT_OK;
