@@ -84,7 +84,7 @@ struct joblot_worker_hooks {
 
 /* joblot_worker_reply - answer the running task.  Called once per task.
  *
- * Up to 64 KB go through the ring.  Of a larger answer the parent reads the parts straight out of this process, so this
+ * Up to a quarter of the ring (256 KiB) goes through it.  Of a larger answer the parent reads the parts straight out of this process, so this
  * call returns when it has done so: the bytes are borrowed until then.
  * Returns JOBLOT_OK, or INVALID | LIMIT | CANCELLED (nobody wants the answer any more; not an error for the caller). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_worker_reply(joblot_worker *worker, const struct joblot_part *parts,
@@ -163,7 +163,7 @@ struct joblot_pool_options {
     /* A server that is exec'd, when the first worker is needed: its arguments and environment, ended by NULL, copied. */
     const char *const *server_argv;
     const char *const *server_env; /* NULL: the caller's at that time */
-    size_t ring_size;              /* bytes of each ring, a power of two from 4 KiB to 64 MiB; 0: 256 KiB */
+    size_t ring_size;              /* bytes of each ring, a power of two from 4 KiB to 64 MiB; 0: 1 MiB */
 };
 
 /* joblot_pool_open - open a pool.  No worker is started yet.

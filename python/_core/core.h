@@ -20,6 +20,15 @@
 
 /* ---- the module ---- */
 
+/* Memory of results that are gone, kept for those to come: its pages are there already.  Guarded by the GIL. */
+struct core_warm_block;
+struct core_warm {
+    struct core_warm_block *first;
+    bool used;     /* this process runs calls: a worker keeps nothing */
+    size_t bytes;  /* in the list */
+    size_t unused; /* of these, what has not been wanted since core_warm_begin */
+};
+
 struct core_state {
     PyTypeObject *delayed_type, *encoder_type, *handle_type, *memory_type, *pool_type;
     PyObject *by_value;     /* exception: only cloudpickle can do this */
@@ -30,6 +39,7 @@ struct core_state {
     PyObject *numpy;        /* module, once there was an array */
     PyObject *dtype, *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */
     PyObject *helpers;      /* joblot._transport, imported when first needed */
+    struct core_warm warm;
 };
 
 extern struct PyModuleDef joblot__core_module;
@@ -54,12 +64,17 @@ struct core_memory {
     PyObject_HEAD
     unsigned char *data;
     Py_ssize_t size;
+    size_t capacity;         /* of data, on the heap */
     joblot_mapping *mapping; /* NULL: data is on the heap */
     bool readonly;
 };
 struct core_memory *core_memory_new(struct core_state *st, Py_ssize_t size);
 struct core_memory *core_memory_map(struct core_state *st, joblot_worker *worker, const struct joblot_arrived *part,
                                     enum joblot_map_mode mode, bool readonly);
+/* Around a call of Parallel: what it had no use for is given back at its end. */
+bool core_is_warm_size(uint64_t size);
+void core_warm_begin(struct core_warm *warm);
+void core_warm_end(struct core_warm *warm);
 
 /* ---- arrays.c ---- */
 

@@ -265,6 +265,21 @@ fill_from_message(struct handle *h, void *out)
     return read_part(h->d, h->part, out);
 }
 
+/* An array on memory of ours, which is likely to be there already: a page that is touched for the first time costs more
+ * than copying it. */
+static PyObject *
+warm_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
+{
+    struct core_memory *memory = core_memory_new(h->d->st, (Py_ssize_t)h->size);
+    if (memory == NULL)
+        return NULL;
+    PyObject *array = fill_from_message(h, memory->data) < 0
+                          ? NULL
+                          : new_array(h->d->st, cls, a, dtype, (PyObject *)memory, offset);
+    Py_DECREF(memory);
+    return array;
+}
+
 /* An array with memory of its own, owned by NumPy where the layout is C's or Fortran's. */
 static PyObject *
 own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
@@ -273,6 +288,8 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
     struct core_view view;
     bool c_order = is_contiguous(a, false), whole = offset == 0 && (c_order || is_contiguous(a, true));
     PyObject *array = NULL, *base = NULL;
+    if (h->d->worker == NULL && core_is_warm_size(h->size))
+        return warm_array(h, cls, a, dtype, offset);
     if (whole) { /* not numpy.empty, which makes a date without a unit native */
         PyObject *shape = int_tuple(a->shape, a->ndim);
         if (shape != NULL)

@@ -1,6 +1,73 @@
 /* memory.c - bytes that arrays stand on: heap memory, or a worker's mapping of a segment. */
 #include "core.h"
 
+/* A page that this process has not touched before costs more than copying it.  So blocks of these sizes are kept when
+ * their arrays are gone, up to so many bytes in all, and the next results are read into them.  Smaller ones stay with
+ * malloc, which keeps them as well; larger ones are too much memory to sit on. */
+enum { WARM_LEAST = 16 << 10, WARM_MOST = 8 << 20, WARM_TOTAL = 32 << 20, MAX_LOOKS = 16 };
+
+struct core_warm_block {
+    struct core_warm_block *next;
+    size_t capacity;
+};
+
+bool
+core_is_warm_size(uint64_t size)
+{
+    return size >= WARM_LEAST && size <= WARM_MOST;
+}
+
+static unsigned char *
+warm_take(struct core_warm *warm, size_t size, size_t *capacity)
+{
+    struct core_warm_block **link = &warm->first;
+    for (int i = 0; *link != NULL && i < MAX_LOOKS; i++, link = &(*link)->next) {
+        struct core_warm_block *block = *link;
+        if (block->capacity < size || block->capacity - size > size / 4)
+            continue;
+        *link = block->next;
+        *capacity = block->capacity;
+        warm->bytes -= block->capacity;
+        if (warm->unused > warm->bytes)
+            warm->unused = warm->bytes;
+        return (unsigned char *)block;
+    }
+    return NULL;
+}
+
+static void
+warm_give(struct core_warm *warm, unsigned char *data, size_t capacity)
+{
+    struct core_warm_block *block = (struct core_warm_block *)(void *)data;
+    if (warm == NULL || !warm->used || !core_is_warm_size(capacity) || warm->bytes + capacity > WARM_TOTAL) {
+        PyMem_RawFree(data);
+        return;
+    }
+    block->next = warm->first;
+    block->capacity = capacity;
+    warm->first = block;
+    warm->bytes += capacity;
+}
+
+void
+core_warm_begin(struct core_warm *warm)
+{
+    warm->used = true;
+    warm->unused = warm->bytes;
+}
+
+void
+core_warm_end(struct core_warm *warm)
+{
+    while (warm->first != NULL && warm->unused > 0) {
+        struct core_warm_block *block = warm->first;
+        warm->first = block->next;
+        warm->bytes -= block->capacity;
+        warm->unused -= warm->unused < block->capacity ? warm->unused : block->capacity;
+        PyMem_RawFree(block);
+    }
+}
+
 struct core_memory *
 core_memory_new(struct core_state *st, Py_ssize_t size)
 {
@@ -10,7 +77,10 @@ core_memory_new(struct core_state *st, Py_ssize_t size)
     m->mapping = NULL;
     m->readonly = false;
     m->size = size;
-    m->data = PyMem_RawMalloc(size ? (size_t)size : 1);
+    m->capacity = size ? (size_t)size : 1;
+    m->data = !core_is_warm_size((uint64_t)size) ? NULL : warm_take(&st->warm, (size_t)size, &m->capacity);
+    if (m->data == NULL)
+        m->data = PyMem_RawMalloc(m->capacity);
     if (m->data == NULL) {
         Py_DECREF(m);
         PyErr_NoMemory();
@@ -41,6 +111,16 @@ core_memory_map(struct core_state *st, joblot_worker *worker, const struct joblo
     return m;
 }
 
+/* NULL: the module is gone already, at the end of the program. */
+static struct core_warm *
+warm_of(PyTypeObject *type)
+{
+    struct core_state *st = core_state_of_type(type);
+    if (st == NULL)
+        PyErr_Clear();
+    return st != NULL ? &st->warm : NULL;
+}
+
 static void
 memory_dealloc(PyObject *self)
 {
@@ -48,8 +128,8 @@ memory_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     if (m->mapping != NULL)
         joblot_mapping_release(m->mapping);
-    else
-        PyMem_RawFree(m->data);
+    else if (m->data != NULL)
+        warm_give(warm_of(type), m->data, m->capacity);
     PyObject_Free(self);
     Py_DECREF(type);
 }

@@ -130,6 +130,8 @@ static void
 free_module(void *module)
 {
     (void)clear(module);
+    core_warm_begin(&core_state_of(module)->warm);
+    core_warm_end(&core_state_of(module)->warm);
 }
 
 static PyModuleDef_Slot slots[] = {

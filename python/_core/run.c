@@ -416,6 +416,7 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
 {
     joblot_error err;
     PyObject *results = NULL;
+    core_warm_begin(&r->st->warm);
     joblot_status status = joblot_call_open(r->owner->pool, options, &r->call, &err);
     if (status != JOBLOT_OK)
         return core_raise(r->st, status, &err);
@@ -437,6 +438,7 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
     Py_BEGIN_ALLOW_THREADS
     joblot_call_close(r->call);
     Py_END_ALLOW_THREADS
+    core_warm_end(&r->st->warm);
     return results;
 }
 

@@ -13,7 +13,7 @@ enum { JOBLOT__AWAKE = 0, JOBLOT__SLEEPS_IDLE = 1, JOBLOT__SLEEPS_FULL = 2, JOBL
 
 #define JOBLOT__CHANNEL_MAGIC 0x314c424au /* "JBL1" */
 #define JOBLOT__CHANNEL_HEADER 4096
-#define JOBLOT__RING_DEFAULT (256u << 10)
+#define JOBLOT__RING_DEFAULT (1u << 20)
 
 struct joblot__channel {
     joblot__shared32 magic;
