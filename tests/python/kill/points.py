@@ -64,6 +64,7 @@ POINTS = {
     "worker:task-found": (5, ""),
     "worker:task-started": (5, ""),
     "worker:segment-mapped": (2, ""),
+    "worker:in-function": (1, "function"),
     "worker:function-returned": (5, ""),
     "worker:answer-written": (3, ""),
     "worker:answer-committed": (3, ""),
@@ -80,7 +81,10 @@ POINTS = {
     "worker:over": (1, ""),
 }
 
-# A first call on small values and on arrays of 1.6 MB with results of 228 KB, of which a worker keeps one for a while;
+# Where the program stops itself, by the same rules.
+OWN = ["worker:in-function"]
+
+# A first call on small values and on arrays of 1.6 MB with results of 533 KB, of which a worker keeps one for a while;
 # calls in which a worker dies, a task fails, and the server dies; and the end. `work` leaves a line for each start.
 PROGRAM = """
         import numpy
@@ -96,10 +100,19 @@ PROGRAM = """
                 sys.kept = array
             elif i == 16:
                 sys.kept = None
-            return i * i if array is None else array[i % 7 :: 7].copy()
+            if VARIANT == "function" and i == 6:
+                stop_once()
+            return i * i if array is None else array[i % 7 :: 3].copy()
+
+        def stop_once():
+            path = os.path.join(here, "stops")
+            if not os.path.exists(path):
+                with open(path, "w") as file:
+                    file.write(f"{os.getpid():<10} {'worker:in-function':<52}\\n")
+                os.kill(os.getpid(), signal.SIGSTOP)
 
         def expected(i):
-            return i * i if i % 2 else numpy.arange(i, i + 400_000, dtype=">i4")[i % 7 :: 7]
+            return i * i if i % 2 else numpy.arange(i, i + 400_000, dtype=">i4")[i % 7 :: 3]
 
         def tasks(n):
             for i in range(n):

@@ -5,18 +5,19 @@
 
 import os
 import signal
+import time
 
 import pytest
 
-from .points import POINTS, Case, in_source, resume
+from .points import OWN, POINTS, Case, in_source, resume
 
 ALL = os.environ.get("JOBLOT_KILL_ALL") == "1"
 BACKENDS = ["loky"]
-# What is killed: the process that has stopped, and others by their role.
+# What is killed: the process that has stopped, others by their role, or nobody, as after a pause.
 VICTIMS = {
-    "parent": ["itself", "server", "worker"],
-    "server": ["itself", "worker", "parent"],
-    "worker": ["itself", "worker", "server", "parent"],
+    "parent": ["itself", "server", "worker", "nobody"],
+    "server": ["itself", "worker", "parent", "nobody"],
+    "worker": ["itself", "worker", "server", "parent", "nobody"],
 }
 # Of the lane in `make test`.
 CHOICE = {
@@ -48,6 +49,9 @@ def kill_there(case, victim):
         killed = [stopped]
     elif victim == "worker":
         killed = [pid for pid in roles["worker"] if pid != stopped]
+    elif victim == "nobody":
+        killed = []
+        time.sleep(0.3)
     else:
         killed = roles[victim]
     for pid in killed:
@@ -73,21 +77,45 @@ def test_a_kill_at_a_point(tmp_path, point, victim, backend):
             assert program.ends_well() == []
 
 
-WITHOUT = ["task-started", "function-returned", "answer-written", "held-committed", "answer-held"]
+# Up to the commit of its answer a death costs the task; from then on it costs nothing, or a large answer that the parent
+# has not read yet.
+LOSSES = {"task-started": 1, "in-function": 1, "answer-written": 1, "held-written": 1, "answer-committed": 0,
+          "function-returned": 0, "held-committed": None, "answer-held": None}  # fmt: skip
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("point", WITHOUT if ALL else WITHOUT[::3])
+@pytest.mark.parametrize("point", LOSSES if ALL else ["in-function", "held-written", "answer-committed"])
 def test_a_kill_without_retries_names_the_task(tmp_path, point, backend):
-    case = Case(f"worker:{point}", POINTS[f"worker:{point}"][0], tmp_path, backend=backend, retries=0)
+    nth, variant = POINTS[f"worker:{point}"]
+    case = Case(f"worker:{point}", nth, tmp_path, backend=backend, retries=0, variant=variant)
     with case.program as program:
         (stopped, _) = kill_there(case, "itself")
-        (line,) = program.ends_well()
-        assert line.split()[0] == "died" and int(line.split()[2]) == stopped
+        lines = program.ends_well()
+        assert len(lines) == LOSSES[point] or (LOSSES[point] is None and len(lines) <= 1), lines
+        for line in lines:
+            assert line.split()[0] == "died" and int(line.split()[2]) == stopped, (line, stopped)
+
+
+STAY = [point for point in POINTS if not point.startswith("parent:")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("point", STAY if ALL else ["worker:in-function", "worker:answer-written"])
+def test_ctrl_c_while_a_process_stays_stopped(tmp_path, point, backend):
+    """A stopped process is a busy one: nothing waits for it but a call, which can be ended, and so can the program."""
+    nth, variant = POINTS[point]
+    case = Case(point, nth, tmp_path, backend=backend, variant=variant)
+    with case.program as program:
+        case.stopped()
+        time.sleep(0.1)
+        program.process.send_signal(signal.SIGINT)
+        program.wait()
+        program.assert_nothing_left()
+        assert "KeyboardInterrupt" in program.errors()
 
 
 def test_the_table_has_every_point_of_the_source():
-    assert sorted(in_source()) == sorted(POINTS)
+    assert sorted(in_source() + OWN) == sorted(POINTS)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
