@@ -6,5 +6,6 @@
 #include <joblot/ndarray.h>
 #include <joblot/pool.h>
 #include <joblot/segment.h>
+#include <joblot/share.h>
 
 #endif

@@ -79,6 +79,7 @@ struct joblot_worker_hooks {
     joblot_function start; /* optional: once in each worker, before its first task; task is NULL */
     joblot_function note;  /* optional: a note arrived (joblot_call_note); kind is its key's low half */
     joblot_function stop;  /* optional: the worker is about to leave; task is NULL */
+    joblot_function forget; /* optional: the parent gives up the segment whose id is kind (joblot/share.h) */
     void *context;
 };
 

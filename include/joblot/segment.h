@@ -8,7 +8,8 @@
  * never count, so their death needs no repair.
  *
  * Threads: borrow and release from any thread; the other calls by one thread per segment at a time.
- * Fork: a segment and its mapping stay with the parent (the mapping is not inherited).
+ * Fork: a segment and its mapping stay with the parent (the mapping is not inherited), those made with `shared`
+ * excepted: see joblot_segment_forked.
  */
 #ifndef JOBLOT_SEGMENT_H
 #define JOBLOT_SEGMENT_H
@@ -25,6 +26,8 @@ typedef struct joblot_segment joblot_segment;
 struct joblot_segment_options {
     const char *folder;          /* an unnamed file in this folder; NULL: memory (a memfd) */
     const char *fallback_folder; /* where memory would not hold it: a file here; NULL: an error then */
+    int shared; /* memory that a program works in: its mapping is inherited over fork, and workers keep theirs until it
+                 * is given up */
 };
 
 /* joblot_segment_new - make a segment of `size` bytes, all zero, borrowed once by the caller.
@@ -38,6 +41,18 @@ struct joblot_segment_options {
  * message names size and free space) | OS. */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_options *options,
                                                             joblot_segment **out, joblot_error *err);
+
+/* joblot_segment_adopt - make a segment of a descriptor that another process has handed over; as with `shared`.
+ *   fd  taken over on JOBLOT_OK
+ * Returns JOBLOT_OK, or INVALID (nothing is in it) | NOMEM | OS. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_segment_adopt(int fd, joblot_segment **out, joblot_error *err);
+
+/* joblot_segment_forked - in a child that was forked: a `shared` segment is borrowed by the caller alone here, whoever
+ * borrowed it in the parent.  The mapping and the descriptor are the child's own. */
+JOBLOT_API void joblot_segment_forked(joblot_segment *segment);
+
+/* joblot_segment_identity - a number of the memory itself, the same in every process that has it; 0: not known. */
+JOBLOT_API uint64_t joblot_segment_identity(const joblot_segment *segment);
 
 /* joblot_segment_borrow - one borrower more.  Returns the segment. */
 JOBLOT_API joblot_segment *joblot_segment_borrow(joblot_segment *segment);
@@ -56,7 +71,8 @@ JOBLOT_API int joblot_segment_wanted(const joblot_segment *segment);
 JOBLOT_API size_t joblot_segment_others(const joblot_segment *segment);
 JOBLOT_API size_t joblot_segment_borrowers(const joblot_segment *segment);
 
-/* joblot_segment_is_cached - 1 while a cache holds it (joblot_segment_cache_take). */
+/* joblot_segment_is_cached - 1 while a cache holds it (joblot_segment_cache_take), and for `shared` ones: workers keep
+ * their mappings of it for the next call. */
 JOBLOT_API int joblot_segment_is_cached(const joblot_segment *segment);
 
 /* joblot_segment_id - a number that is unique in this process, never 0 and never reused. */

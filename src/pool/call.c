@@ -104,26 +104,6 @@ size_t joblot_call_pending(const joblot_call *call)
 
 /* ---- records from workers ---- */
 
-static void say_hello(struct joblot__peer *peer, const unsigned char *record)
-{
-    peer->hello = true;
-    peer->cookie_address = joblot__load_le64(record);
-    memcpy(peer->cookie, record + 8, sizeof peer->cookie);
-}
-
-/* Takes a record that is no answer. */
-static void take_internal(struct joblot__peer *peer, uint32_t type, const unsigned char *record, size_t size)
-{
-    if (type == JOBLOT__HELLO && size >= 24)
-        say_hello(peer, record);
-    else if ((type == JOBLOT__KEPT || type == JOBLOT__RELEASED) && size >= 4)
-        joblot__peer_set_kept(peer, joblot__load_le32(record), type == JOBLOT__KEPT);
-    joblot__ring_consume(&peer->up);
-    joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);
-    if (type == JOBLOT__RELEASED)
-        joblot__peer_forget(peer, false);
-}
-
 void joblot__call_condemn(joblot_call *call, struct joblot__peer *peer)
 {
     peer->garbled = true;
@@ -145,7 +125,7 @@ const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *p
             return record;
         if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER)
             return record;
-        take_internal(peer, *type, record, *size);
+        joblot__peer_take(peer, *type, record, *size);
     }
 }
 
@@ -397,6 +377,7 @@ static void release_peer(joblot_call *call, struct joblot__peer *peer)
     bool usable = !peer->gone && !peer->garbled && peer->in_flight.count == 0;
     if (usable) {
         joblot__shared32_store(&peer->channel->cancel, 0, memory_order_release);
+        joblot__peer_drop_handed(peer, UINT64_MAX);
         joblot__peer_forget(peer, true); /* but for those that the pool keeps for the next call */
         if (joblot__ring_used(&peer->down) > 0) /* segments to forget: memory that nobody can use */
             joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);

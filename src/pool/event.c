@@ -257,6 +257,7 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     } else {
         joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);
     }
+    joblot__peer_drop_handed(peer, task->sequence);
     joblot__task_free(task);
     call->pending--;
     if (peer->n_told > 0)

@@ -1,6 +1,8 @@
 /* pool/mapping.c - a worker's segments: those that it knows, and its mappings of them. */
 #include "worker_internal.h"
 
+#include <joblot/share.h>
+
 #include "../base/alloc.h"
 #include "../base/error.h"
 #include "../os/os.h"
@@ -12,6 +14,7 @@ struct joblot_mapping {
     struct joblot__view *view;
     unsigned char *data;
     uint64_t size, offset;
+    bool lent; /* counts among known->lent, not among known->mappings */
 };
 
 joblot_status joblot__known_reserve(joblot_worker *w, joblot_error *err)
@@ -62,6 +65,11 @@ static joblot_status find_known(joblot_worker *w, uint32_t id, struct joblot__kn
     return status;
 }
 
+static bool is_mapped(struct joblot__known *known)
+{
+    return atomic_load(&known->mappings) + atomic_load(&known->lent) != 0;
+}
+
 static void drop(struct joblot__known **link)
 {
     struct joblot__known *known = *link;
@@ -87,7 +95,7 @@ void joblot__known_forget(joblot_worker *w, uint32_t id)
         joblot__view_end(known);
         (void)joblot__os_close(known->fd);
         known->fd = -1;
-        if (atomic_load(&known->mappings) == 0)
+        if (!is_mapped(known))
             drop(link);
         return;
     }
@@ -98,7 +106,7 @@ void joblot__known_report(joblot_worker *w)
     for (struct joblot__known **link = &w->known; *link != NULL;) {
         struct joblot__known *known = *link;
         bool mapped = atomic_load(&known->mappings) != 0;
-        if (known->forgotten && !mapped) {
+        if (known->forgotten && !is_mapped(known)) {
             drop(link);
             continue;
         }
@@ -175,11 +183,54 @@ int joblot_mapping_parent_fd(const joblot_mapping *mapping)
     return mapping->known->parent_fd;
 }
 
+uint32_t joblot_mapping_segment(const joblot_mapping *mapping)
+{
+    return mapping->known->id;
+}
+
+int joblot_mapping_own_fd(const joblot_mapping *mapping)
+{
+    return mapping->known->fd;
+}
+
+void joblot_mapping_lend(joblot_mapping *mapping)
+{
+    if (mapping->lent)
+        return;
+    mapping->lent = true;
+    atomic_fetch_add(&mapping->known->lent, 1);
+    atomic_fetch_sub(&mapping->known->mappings, 1);
+}
+
 void joblot_mapping_release(joblot_mapping *mapping)
 {
     if (mapping == NULL)
         return;
     joblot__view_give(mapping->known, mapping->view);
-    atomic_fetch_sub(&mapping->known->mappings, 1); /* the worker's loop tells the parent, and frees it */
+    /* The worker's loop tells the parent, and frees it. */
+    atomic_fetch_sub(mapping->lent ? &mapping->known->lent : &mapping->known->mappings, 1);
     joblot__free(mapping);
+}
+
+joblot_status joblot_worker_hand_over(joblot_worker *worker, joblot_segment *segment, joblot_error *err)
+{
+    struct joblot__socket_message m;
+    int fd = joblot_segment_fd(segment);
+    if (worker->sequence == 0 || worker->replied)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "a segment is handed over with the answer of a task, before it");
+    if (!joblot__worker_in_reach(worker))
+        return joblot__fail(err, JOBLOT_CANCELLED, 0, "the parent process is gone");
+    memset(&m, 0, sizeof m);
+    joblot__store_le32(m.type, JOBLOT__HANDED);
+    joblot__store_le32(m.segment, joblot_segment_id(segment));
+    joblot__store_le64(m.size, joblot_segment_size(segment));
+    joblot__store_le64(m.sequence, worker->sequence);
+    int rc = joblot__os_send(worker->fds.socket, &m, sizeof m, &fd, 1);
+    if (rc == -EAGAIN || rc == -ETOOMANYREFS)
+        return joblot__fail(err, JOBLOT_LIMIT, -rc, "too many segments are on their way to the parent");
+    if (rc < 0)
+        return joblot__fail_os(err, -rc, "handing a segment over");
+    uint32_t sent = joblot__shared32_load(&worker->channel->handed, memory_order_relaxed);
+    joblot__shared32_store(&worker->channel->handed, sent + 1, memory_order_release);
+    return JOBLOT_OK;
 }

@@ -1,6 +1,8 @@
 /* pool/peer.c - the parent's end of one worker: its channel, its bells, what it was told of. */
 #include "pool_internal.h"
 
+#include <joblot/share.h>
+
 #include "../base/alloc.h"
 #include "../base/error.h"
 
@@ -91,6 +93,9 @@ void joblot__peer_free(struct joblot__peer *peer)
         joblot_segment_return(peer->told[i].segment);
     }
     joblot__free(peer->told);
+    for (size_t i = 0; i < peer->n_handed; i++)
+        joblot_segment_release(peer->handed[i].segment);
+    joblot__free(peer->handed);
     if (peer->channel != NULL)
         (void)joblot__os_unmap(peer->channel, joblot__channel_size(peer->ring_size));
     (void)joblot__os_close(peer->pidfd);
@@ -216,7 +221,7 @@ void joblot__peer_forget(struct joblot__peer *peer, bool all)
     }
 }
 
-void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept)
+static void set_kept(struct joblot__peer *peer, uint32_t segment, bool kept)
 {
     struct joblot__told *told = find_told(peer, segment);
     if (told == NULL || told->kept == kept)
@@ -226,4 +231,118 @@ void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kep
         (void)joblot_segment_borrow(told->segment);
     else
         joblot_segment_release(told->segment);
+}
+
+static void say_hello(struct joblot__peer *peer, const unsigned char *record)
+{
+    peer->hello = true;
+    peer->cookie_address = joblot__load_le64(record);
+    memcpy(peer->cookie, record + 8, sizeof peer->cookie);
+}
+
+void joblot__peer_take(struct joblot__peer *peer, uint32_t type, const unsigned char *record, size_t size)
+{
+    if (type == JOBLOT__HELLO && size >= 24)
+        say_hello(peer, record);
+    else if ((type == JOBLOT__KEPT || type == JOBLOT__RELEASED) && size >= 4)
+        set_kept(peer, joblot__load_le32(record), type == JOBLOT__KEPT);
+    joblot__ring_consume(&peer->up);
+    joblot__peer_wake(peer, JOBLOT__SLEEPS_FULL);
+    if (type == JOBLOT__RELEASED)
+        joblot__peer_forget(peer, false);
+}
+
+/* What a worker that no call uses said after its last answer, and what it is to forget. */
+static void tidy(struct joblot__peer *peer)
+{
+    uint32_t type;
+    size_t size;
+    bool broken = false;
+    const unsigned char *record;
+    while ((record = joblot__ring_peek(&peer->up, &type, &size, &broken)) != NULL && !broken &&
+           (type == JOBLOT__HELLO || type == JOBLOT__KEPT || type == JOBLOT__RELEASED))
+        joblot__peer_take(peer, type, record, size);
+    joblot__peer_forget(peer, false);
+    if (joblot__ring_used(&peer->down) > 0)
+        joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+}
+
+void joblot_pool_forget(joblot_pool *pool)
+{
+    joblot__lock_take(&pool->lock);
+    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next)
+        if (!peer->leased && peer->state == JOBLOT__RUNNING && !peer->gone && !peer->garbled && peer->n_told > 0)
+            tidy(peer);
+    joblot__lock_give(&pool->lock);
+}
+
+/* ---- what a worker hands over ---- */
+
+static bool add_handed(struct joblot__peer *peer, uint32_t id, uint64_t sequence, int fd)
+{
+    if (peer->n_handed == peer->handed_capacity) {
+        size_t capacity = peer->handed_capacity ? 2 * peer->handed_capacity : 8;
+        struct joblot__handed *handed = joblot__realloc(peer->handed, capacity * sizeof *handed);
+        if (handed == NULL)
+            return false;
+        peer->handed = handed;
+        peer->handed_capacity = capacity;
+    }
+    struct joblot__handed *next = &peer->handed[peer->n_handed];
+    *next = (struct joblot__handed){.id = id, .sequence = sequence};
+    if (joblot_segment_adopt(fd, &next->segment, NULL) != JOBLOT_OK)
+        return false;
+    peer->n_handed++;
+    return true;
+}
+
+/* Takes what is on the socket.  What cannot be taken is left to the bytes of its answer. */
+static void receive_handed(struct joblot__peer *peer)
+{
+    while (joblot__shared32_load(&peer->channel->handed, memory_order_acquire) != peer->handed_seen) {
+        struct joblot__socket_message m = {{0}, {0}, {0}, {0}, {0}, {0}};
+        int fds[JOBLOT__MAX_FDS];
+        size_t n_fds = 0;
+        int rc = joblot__os_receive(peer->socket, &m, sizeof m, fds, &n_fds);
+        if (rc <= 0 && rc != -EMFILE) /* -EMFILE: the message came, its descriptor did not */
+            return;
+        peer->handed_seen++;
+        bool taken = rc == (int)sizeof m && n_fds == 1 && joblot__load_le32(m.type) == JOBLOT__HANDED &&
+                     add_handed(peer, joblot__load_le32(m.segment), joblot__load_le64(m.sequence), fds[0]);
+        for (size_t i = 0; i < n_fds && !taken; i++)
+            (void)joblot__os_close(fds[i]);
+    }
+}
+
+void joblot__peer_drop_handed(struct joblot__peer *peer, uint64_t sequence)
+{
+    size_t kept = 0;
+    receive_handed(peer);
+    for (size_t i = 0; i < peer->n_handed; i++) {
+        if (peer->handed[i].sequence <= sequence)
+            joblot_segment_release(peer->handed[i].segment);
+        else
+            peer->handed[kept++] = peer->handed[i];
+    }
+    peer->n_handed = kept;
+}
+
+joblot_segment *joblot_event_handed(joblot_call *call, const struct joblot_event *event, uint32_t id)
+{
+    struct joblot__peer *peer = event->internal[0];
+    if (event->kind != JOBLOT_EVENT_RESULT || !call->event_open || peer->in_flight.first == NULL)
+        return NULL;
+    receive_handed(peer);
+    for (size_t i = 0; i < peer->n_handed; i++)
+        if (peer->handed[i].id == id && peer->handed[i].sequence == peer->in_flight.first->sequence)
+            return peer->handed[i].segment;
+    return NULL;
+}
+
+joblot_segment *joblot_event_segment(const joblot_call *call, const struct joblot_event *event, uint32_t id)
+{
+    if (event->kind != JOBLOT_EVENT_RESULT || !call->event_open)
+        return NULL;
+    struct joblot__told *told = find_told(event->internal[0], id);
+    return told != NULL ? told->segment : NULL;
 }

@@ -33,6 +33,13 @@ struct joblot__told {
     bool kept; /* the worker maps it beyond the task that brought it */
 };
 
+/* A segment that a worker has handed over with its answer to task `sequence`; `id` is the worker's. */
+struct joblot__handed {
+    uint32_t id;
+    uint64_t sequence;
+    joblot_segment *segment;
+};
+
 /* The parent's end of a worker. */
 struct joblot__peer {
     struct joblot__peer *next; /* in the pool */
@@ -52,6 +59,9 @@ struct joblot__peer {
     uint64_t last_sequence, started_seen;
     struct joblot__told *told;
     size_t n_told, told_capacity;
+    struct joblot__handed *handed;
+    size_t n_handed, handed_capacity;
+    uint32_t handed_seen; /* messages with such a segment that were received, or lost */
     size_t notes_sent;
     uint64_t kept_key;
     bool socket_full, hello, gone; /* gone: its pidfd has fired */
@@ -125,7 +135,10 @@ joblot_status joblot__peer_send(struct joblot__peer *peer, struct joblot__task *
                                 joblot_error *err);
 /* Makes the worker forget segments that nobody else borrows; with `all` those that it does not keep. */
 void joblot__peer_forget(struct joblot__peer *peer, bool all);
-void joblot__peer_set_kept(struct joblot__peer *peer, uint32_t segment, bool kept);
+/* Takes a record that is no answer: HELLO, KEPT, RELEASED. */
+void joblot__peer_take(struct joblot__peer *peer, uint32_t type, const unsigned char *record, size_t size);
+/* Gives up what was handed over with answers up to that of task `sequence`, and was not taken. */
+void joblot__peer_drop_handed(struct joblot__peer *peer, uint64_t sequence);
 
 /* pool.c; with the lock held */
 joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err);

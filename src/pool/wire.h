@@ -22,7 +22,8 @@ struct joblot__channel {
     /* written by the worker */
     joblot__shared64 started; /* sequence of the task that it started last: a task's start mark */
     joblot__shared32 worker_sleeps;
-    unsigned char pad1[52];
+    joblot__shared32 handed; /* descriptors sent to the parent, over the socket */
+    unsigned char pad1[48];
     /* written by the parent */
     joblot__shared64 taken; /* sequence of the last answer that was taken out of the worker's memory */
     joblot__shared32 cancel; /* not 0: start no task, answer CANCELLED */
@@ -74,9 +75,10 @@ enum { JOBLOT__ANSWER_HEADER = 24, JOBLOT__FLAG_HELD = 2 };
 /* With FLAG_HELD the offset of each part is its address in the worker's memory, which the worker keeps as it is until
  * `taken` is the answer's sequence. */
 
-/* ---- messages on a worker's socket, parent to worker; one descriptor each ---- */
+/* ---- messages on a worker's socket, one descriptor each: parent to worker, but for HANDED ---- */
 
-enum { JOBLOT__SEGMENT = 1, JOBLOT__COPY_OUT = 2 };
+/* HANDED: a segment of the worker's own, by its id there, that comes with the answer to task `sequence`. */
+enum { JOBLOT__SEGMENT = 1, JOBLOT__COPY_OUT = 2, JOBLOT__HANDED = 3 };
 struct joblot__socket_message {
     unsigned char type[4], segment[4];
     unsigned char size[8], sequence[8];

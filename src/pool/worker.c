@@ -207,6 +207,14 @@ static void leave(joblot_worker *w)
     w->leaving = true;
 }
 
+static void forget(joblot_worker *w, uint32_t id)
+{
+    struct joblot_task what = {.kind = id};
+    if (w->hooks->forget != NULL)
+        (void)w->hooks->forget(w, &what, w->hooks->context, NULL);
+    joblot__known_forget(w, id);
+}
+
 static void take_record(joblot_worker *w, uint32_t type, const unsigned char *record, size_t size)
 {
     if (type == JOBLOT__TASK && size >= JOBLOT__TASK_HEADER + JOBLOT__BODY_HEADER)
@@ -214,7 +222,7 @@ static void take_record(joblot_worker *w, uint32_t type, const unsigned char *re
     else if (type == JOBLOT__NOTE && size >= JOBLOT__TASK_HEADER + JOBLOT__BODY_HEADER)
         run_note(w, record, size);
     else if (type == JOBLOT__FORGET && size >= 4 && joblot__worker_in_reach(w))
-        joblot__known_forget(w, joblot__load_le32(record));
+        forget(w, joblot__load_le32(record));
     else
         leave(w); /* EXIT, or a parent that speaks another language: nothing can be done here */
 }

@@ -17,6 +17,7 @@ struct joblot__known {
     int parent_fd; /* the number of the descriptor in the parent */
     uint64_t size;
     atomic_size_t mappings; /* released under another lock than ours (Python's), so atomic */
+    atomic_size_t lent;     /* mappings that do not count for the parent: joblot_mapping_lend */
     bool kept;              /* the parent knows that we keep it */
     bool forgotten;
     joblot__lock lock;             /* of what follows */

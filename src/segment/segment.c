@@ -13,12 +13,13 @@ struct joblot_segment {
     /* Borrowers in the low half, of which lent in the high half: one word, so that both are seen at one instant. */
     _Atomic uint64_t counts;
     atomic_bool cached;
+    bool shared;
     uint32_t id;
     int fd;
     int is_file;
     uint64_t size;
     void *data;    /* shared mapping in process `mapped_by`, or NULL */
-    int mapped_by; /* a child that was forked has no such mapping, and perhaps another one at its place */
+    int mapped_by; /* a child that was forked has no such mapping, and perhaps another one at its place; but of `shared` */
 };
 
 static atomic_uint last_id;
@@ -62,6 +63,18 @@ static joblot_status open_memory(uint64_t size, const char *fallback, int *fd, i
     return JOBLOT_OK;
 }
 
+/* What all segments have, however they came to be. */
+static void set_up(joblot_segment *segment, uint64_t size, bool shared)
+{
+    segment->size = size;
+    segment->shared = shared;
+    do
+        segment->id = atomic_fetch_add(&last_id, 1) + 1;
+    while (segment->id == 0);
+    atomic_init(&segment->counts, 1);
+    atomic_init(&segment->cached, shared);
+}
+
 joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_options *options, joblot_segment **out,
                                  joblot_error *err)
 {
@@ -84,18 +97,41 @@ joblot_status joblot_segment_new(uint64_t size, const struct joblot_segment_opti
         joblot__free(segment);
         return status;
     }
-    segment->size = size;
-    do
-        segment->id = atomic_fetch_add(&last_id, 1) + 1;
-    while (segment->id == 0);
-    atomic_init(&segment->counts, 1);
+    set_up(segment, size, options->shared != 0);
+    *out = segment;
+    return JOBLOT_OK;
+}
+
+joblot_status joblot_segment_adopt(int fd, joblot_segment **out, joblot_error *err)
+{
+    int64_t size = joblot__os_file_size(fd);
+    if (size < 0)
+        return joblot__fail_os(err, (int)-size, "a segment that was handed over");
+    if (size == 0)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "a segment that was handed over has no bytes");
+    joblot_segment *segment = joblot__calloc(1, sizeof *segment);
+    if (segment == NULL)
+        return joblot__fail_nomem(err, sizeof *segment, "a segment");
+    segment->fd = fd;
+    set_up(segment, (uint64_t)size, true);
     *out = segment;
     return JOBLOT_OK;
 }
 
 static bool is_mapped(const joblot_segment *segment)
 {
-    return segment->data != NULL && segment->mapped_by == joblot__os_pid();
+    return segment->data != NULL && (segment->shared || segment->mapped_by == joblot__os_pid());
+}
+
+void joblot_segment_forked(joblot_segment *segment)
+{
+    if (segment->shared)
+        atomic_store(&segment->counts, 1);
+}
+
+uint64_t joblot_segment_identity(const joblot_segment *segment)
+{
+    return joblot__os_identity(segment->fd);
 }
 
 static const uint64_t ONE_LENT = (uint64_t)1 << 32;
@@ -195,7 +231,8 @@ joblot_status joblot_segment_data(joblot_segment *segment, void **out, joblot_er
         if (rc < 0)
             return joblot__fail_os(err, -rc, "mapping a segment of %llu bytes", (unsigned long long)segment->size);
         /* A child that the user forks has no use for it, and must not keep it alive. */
-        (void)joblot__os_dontfork(at, (size_t)segment->size);
+        if (!segment->shared)
+            (void)joblot__os_dontfork(at, (size_t)segment->size);
         segment->data = at;
         segment->mapped_by = joblot__os_pid();
     }
