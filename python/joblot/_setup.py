@@ -95,6 +95,11 @@ def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
     """Return what workers take over: what `look` saw, and what the call adds to it."""
     names = ("environ", "cwd", "umask", "path", "argv", "filters", "levels", "authkey")
     state = dict(zip(names, seen, strict=True))
+    if state["filters"] is not None:
+        state["filters"] = [
+            (action, LazyPattern.of(message), home, name, LazyPattern.of(module), line)
+            for action, message, home, name, module, line in state["filters"]
+        ]
     threads = settings.inner_max_num_threads or max(_cpu_count() // settings.n_jobs, 1)
     variables = {b"ENABLE_IPC": b"1"}
     for name in _FIXED:
@@ -133,6 +138,47 @@ def _filters(warnings: Any) -> list[Any]:
     """Return the warning filters with their categories by name: pickled by reference they would import packages."""
     return [(action, message, cat.__module__, cat.__qualname__, module, line)
             for action, message, cat, module, line in warnings.filters]  # fmt: skip
+
+
+class LazyPattern:
+    """What a warning filter needs of a compiled pattern, compiled when a warning is first held against it.
+
+    To unpickle the pattern itself would import `re`, a third of what the start of a worker takes.
+    """
+
+    __slots__ = ("flags", "made", "pattern")
+
+    def __init__(self, pattern: Any, flags: int) -> None:
+        self.pattern = pattern
+        self.flags = flags
+        self.made: Any = None
+
+    @classmethod
+    def of(cls, pattern: Any) -> Any:
+        """Return it in place of a compiled pattern, and anything else as it is."""
+        if pattern is None or type(pattern).__name__ != "Pattern":
+            return pattern
+        return cls(pattern.pattern, pattern.flags)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LazyPattern, (self.pattern, self.flags)
+
+    def __getattr__(self, name: str) -> Any:
+        if self.made is None:
+            import re
+
+            self.made = re.compile(self.pattern, self.flags)
+        return getattr(self.made, name)
+
+    def __eq__(self, other: object) -> bool:
+        same = (self.pattern, self.flags) == (getattr(other, "pattern", None), getattr(other, "flags", None))
+        return same and (type(other) is LazyPattern or type(other).__name__ == "Pattern")
+
+    def __hash__(self) -> int:
+        return hash((self.pattern, self.flags))
+
+    def __repr__(self) -> str:
+        return f"re.compile({self.pattern!r}, {self.flags})"
 
 
 def _logging_levels(logging: Any) -> dict[str, tuple[int, bool]]:

@@ -1,5 +1,8 @@
 """What workers take over from the parent, at their start and between two calls."""
 
+import subprocess
+import sys
+
 import pytest
 from kill.programs import Program, run
 
@@ -361,3 +364,49 @@ def test_threads_of_numerical_libraries_are_as_the_environment_asks(tmp_path):
         """,
         tmp_path,
     )
+
+
+def test_warning_filters_with_patterns_work_and_do_not_load_re(tmp_path):
+    run(
+        """
+        import os
+        import sys
+        import warnings
+
+        def raised(text):
+            import warnings
+
+            try:
+                warnings.warn(text, UserWarning)
+            except UserWarning as error:
+                return str(error)
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore")
+            warnings.filterwarnings("error", message="old .*thing")
+            warnings.filterwarnings("error", message="other", module="nowhere")
+            assert Parallel(n_jobs=2)(delayed(raised)(t) for t in ("OLD big thing", "new", "other")) == [
+                "OLD big thing", None, None]
+
+        def patterns():
+            import warnings
+
+            return [(f[1].pattern, f[1].flags, repr(f[1])) for f in warnings.filters if f[0] == "error" and f[1] is not None]
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="old .*thing")
+            seen = Parallel(n_jobs=2)([delayed(patterns)()] * 2)
+            assert all(("old .*thing", 34, "re.compile('old .*thing', 34)") in one for one in seen), seen
+        print("fine")
+        """,
+        tmp_path,
+    )
+    # Importable functions only: a function by value brings cloudpickle, which imports re.
+    code = """
+import sys, warnings
+warnings.filterwarnings("error", message="old .*thing")
+from joblot import Parallel, delayed
+loaded = Parallel(n_jobs=2)([delayed(eval)("'re' in __import__('sys').modules")] * 2)
+assert loaded == [False, False], loaded
+"""
+    subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"], check=True)
