@@ -231,6 +231,10 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_submit(joblot_call *call, u
                                                             const struct joblot_part *parts, size_t n_parts,
                                                             joblot_error *err);
 
+/* joblot_call_skip - leave a number out: the next task gets the one after it.  For a caller whose tasks have numbers of
+ * their own, and that could not submit one of them. */
+JOBLOT_API void joblot_call_skip(joblot_call *call);
+
 /* How a worker died. */
 struct joblot_death {
     int pid;

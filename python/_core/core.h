@@ -52,6 +52,8 @@ PyObject *core_helper(struct core_state *st, const char *name); /* joblot._trans
 int core_errors_init(PyObject *module, struct core_state *st);
 /* Raises what a status stands for; returns NULL. The exception has the attributes `code` and `errno`. */
 PyObject *core_raise(struct core_state *st, joblot_status status, const joblot_error *err);
+/* The exception that is set, as an object with its traceback; none is set afterwards. */
+PyObject *core_take_exception(void);
 
 /* ---- types ---- */
 

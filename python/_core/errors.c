@@ -79,3 +79,16 @@ core_raise(struct core_state *st, joblot_status status, const joblot_error *err)
     Py_DECREF(exception);
     return NULL;
 }
+
+PyObject *
+core_take_exception(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL && value != NULL)
+        (void)PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}

@@ -1,5 +1,5 @@
 /* run.c - the loop that drives a call of Parallel: tasks are drawn, written and submitted, answers are taken. */
-#include "pool.h"
+#include "run.h"
 
 #include <string.h>
 
@@ -13,25 +13,6 @@ struct core_run_settings {
     int mode;
     uint64_t key;
     Py_buffer settings;
-};
-
-/* One call of Parallel. */
-struct run {
-    struct core_state *st;
-    struct core_pool *owner;
-    joblot_call *call;
-    PyObject *tasks;    /* iterator */
-    PyObject *results;  /* list; `missing` where there is none yet */
-    PyObject *missing;
-    struct core_functions *functions;
-    PyObject *progress;
-    struct core_encoder *encoder;
-    Py_ssize_t pre_dispatch; /* batches; < 0: all */
-    Py_ssize_t n_jobs;
-    double timeout;
-    Py_ssize_t drawn, done, head; /* head: the first without a result */
-    int64_t head_since;
-    bool exhausted, preload_known;
 };
 
 /* ---- tasks ---- */
@@ -78,20 +59,14 @@ write_task(struct run *r, PyObject *task)
 static void
 explain(struct run *r, const char *name, PyObject *subject)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL)
-        (void)PyException_SetTraceback(value, traceback);
+    PyObject *value = core_take_exception();
     PyObject *helper = core_helper(r->st, name);
     PyObject *better = helper ? PyObject_CallFunction(helper, "OOn", subject, value, r->drawn) : NULL;
     if (better != NULL)
         PyErr_SetObject((PyObject *)Py_TYPE(better), better);
     Py_XDECREF(helper);
     Py_XDECREF(better);
-    Py_XDECREF(type);
     Py_XDECREF(value);
-    Py_XDECREF(traceback);
 }
 
 /* What the server should have loaded before it forks, as far as the first tasks tell. */
@@ -111,6 +86,17 @@ find_preload(struct run *r)
         joblot_call_preload(r->call, PyBytes_AS_STRING(names), (size_t)PyBytes_GET_SIZE(names), &err);
     Py_DECREF(names);
     return status == JOBLOT_OK ? 0 : fail_status(r, status, &err);
+}
+
+/* Python code of the user's has run, and it may have forked: in the child the call is gone, and must not be touched. */
+static int
+check_owner(struct run *r)
+{
+    if (r->owner->pool != NULL)
+        return 0;
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "this process was forked off in the midst of a call, which is its parent's");
+    return -1;
 }
 
 static int
@@ -139,6 +125,19 @@ submit(struct run *r, PyObject *task)
     return 0;
 }
 
+/* A task that cannot be sent: the exception that is set is its own. */
+static int
+fail_unsent(struct run *r)
+{
+    if (check_owner(r) < 0 || r->on_error == CORE_RAISE || !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    core_encoder_reset(r->encoder);
+    if (PyList_Append(r->results, r->missing) < 0)
+        return -1;
+    joblot_call_skip(r->call); /* numbers stay positions in the input */
+    return core_run_fail(r, (uint64_t)r->drawn++);
+}
+
 static int
 check_task(struct run *r, PyObject *task)
 {
@@ -150,17 +149,6 @@ check_task(struct run *r, PyObject *task)
     }
     PyErr_SetString(PyExc_TypeError, "not a task");
     explain(r, "explain_no_task", task);
-    return -1;
-}
-
-/* Python code of the user's has run, and it may have forked: in the child the call is gone, and must not be touched. */
-static int
-check_owner(struct run *r)
-{
-    if (r->owner->pool != NULL)
-        return 0;
-    if (!PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "this process was forked off in the midst of a call, which is its parent's");
     return -1;
 }
 
@@ -182,8 +170,8 @@ draw(struct run *r)
             return PyErr_Occurred() ? -1 : 0;
         }
         int rc = check_task(r, task);
-        if (rc == 0)
-            rc = submit(r, task);
+        if (rc == 0 && submit(r, task) < 0)
+            rc = fail_unsent(r);
         Py_DECREF(task);
         if (rc < 0)
             return -1;
@@ -194,51 +182,12 @@ draw(struct run *r)
 /* ---- answers ---- */
 
 static int
-report_progress(struct run *r)
-{
-    if (r->progress == Py_None)
-        return 0;
-    PyObject *done =
-        PyObject_CallFunction(r->progress, "nnO", r->drawn, r->done, r->exhausted ? Py_True : Py_False);
-    Py_XDECREF(done);
-    return done == NULL ? -1 : 0;
-}
-
-static int
-keep_result(struct run *r, uint64_t number, PyObject *result)
-{
-    if (PyList_SetItem(r->results, (Py_ssize_t)number, result) < 0)
-        return -1;
-    core_shares_done(r->encoder->shares, number);
-    r->done++;
-    if ((Py_ssize_t)number == r->head) {
-        while (r->head < r->drawn && PyList_GET_ITEM(r->results, r->head) != r->missing)
-            r->head++;
-        r->head_since = 0;
-    }
-    return report_progress(r);
-}
-
-static int
-raise_error(struct run *r, const unsigned char *stream, size_t size)
-{
-    PyObject *helper = core_helper(r->st, "unpack_error");
-    PyObject *error = helper ? PyObject_CallFunction(helper, "y#", (const char *)stream, (Py_ssize_t)size) : NULL;
-    Py_XDECREF(helper);
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    return -1;
-}
-
-static int
 take_result(struct run *r, struct joblot_event *event)
 {
     struct core_decoder d = {.st = r->st, .call = r->call, .event = event, .n_parts = event->n_parts};
     const unsigned char *stream;
     size_t size;
     PyObject *result = NULL;
-    int rc = -1;
     if (event->status != JOBLOT_OK) {
         joblot_error err;
         snprintf(err.message, sizeof err.message, "task %llu: %s", (unsigned long long)event->number,
@@ -247,7 +196,7 @@ take_result(struct run *r, struct joblot_event *event)
         core_raise(r->st, event->status, &err);
     } else if (core_decoder_init(&d, &stream, &size) == 0) {
         if (size > 1 && stream[0] == CORE_ERROR)
-            rc = raise_error(r, stream + 1, size - 1);
+            (void)core_run_raise(r, "unpack_error", "(y#)", (const char *)stream + 1, (Py_ssize_t)size - 1);
         else if (size > 1 && stream[0] == CORE_RESULT)
             result = core_decode(&d, stream + 1, size - 1);
         else if (size > 1 && stream[0] == CORE_VALUE)
@@ -258,60 +207,12 @@ take_result(struct run *r, struct joblot_event *event)
     core_decoder_clear(&d);
     joblot_event_done(r->call, event);
     if (result != NULL)
-        return keep_result(r, event->number, result);
+        return core_run_keep(r, event->number, result);
     if (d.status == JOBLOT_WORKER_DIED) { /* under the reader: the engine tries the task again, or says so next */
         PyErr_Clear();
         return 0;
     }
-    return rc;
-}
-
-/* {number: result} of the tasks that are done. */
-static PyObject *
-finished_results(struct run *r)
-{
-    PyObject *finished = PyDict_New();
-    for (Py_ssize_t i = 0; finished != NULL && i < r->drawn; i++) {
-        PyObject *key = PyList_GET_ITEM(r->results, i) == r->missing ? NULL : PyLong_FromSsize_t(i);
-        if (key != NULL && PyDict_SetItem(finished, key, PyList_GET_ITEM(r->results, i)) < 0)
-            Py_CLEAR(finished);
-        Py_XDECREF(key);
-    }
-    return finished;
-}
-
-static int
-raise_death(struct run *r, const struct joblot_event *event)
-{
-    const struct joblot_death *d = &event->death;
-    PyObject *helper = core_helper(r->st, "make_death");
-    PyObject *finished = finished_results(r);
-    PyObject *error = NULL;
-    if (helper != NULL && finished != NULL)
-        error = PyObject_CallFunction(helper, "KiiiiKIOi", (unsigned long long)event->number, d->pid, d->status_known,
-                                      d->signal, d->exit_code, (unsigned long long)d->peak_memory, d->attempts, finished,
-                                      d->server_died);
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    Py_XDECREF(finished);
-    Py_XDECREF(helper);
-    return -1;
-}
-
-/* Workers die before they take a task: what catches a death is to catch this. */
-static int
-raise_no_workers(struct run *r, const joblot_error *err)
-{
-    PyObject *helper = core_helper(r->st, "make_no_workers");
-    PyObject *finished = finished_results(r);
-    PyObject *error = helper && finished ? PyObject_CallFunction(helper, "sO", err->message, finished) : NULL;
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(error);
-    Py_XDECREF(finished);
-    Py_XDECREF(helper);
-    return -1;
+    return core_run_fail(r, event->number);
 }
 
 /* ---- the loop ---- */
@@ -329,18 +230,6 @@ time_left(struct run *r)
     return left > 0 ? left : 0;
 }
 
-static int
-raise_timeout(struct run *r)
-{
-    PyObject *helper = core_helper(r->st, "make_timeout");
-    PyObject *error = helper ? PyObject_CallFunction(helper, "nd", r->head, r->timeout) : NULL;
-    if (error != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-    Py_XDECREF(helper);
-    Py_XDECREF(error);
-    return -1;
-}
-
 /* One event: without the GIL where it must be waited for, which it is when nothing more may be drawn meanwhile. */
 static int
 wait_event(struct run *r, struct joblot_event *event, bool wait)
@@ -350,13 +239,13 @@ wait_event(struct run *r, struct joblot_event *event, bool wait)
     if (status == JOBLOT_OK && event->kind == JOBLOT_EVENT_NONE && wait) {
         int64_t left = time_left(r);
         if (left == 0)
-            return raise_timeout(r);
+            return core_run_raise(r, "make_timeout", "(nd)", r->head, r->timeout);
         Py_BEGIN_ALLOW_THREADS
         status = joblot_call_next(r->call, left, event, &err);
         Py_END_ALLOW_THREADS
     }
     if (status == JOBLOT_WORKER_DIED)
-        return raise_no_workers(r, &err);
+        return core_run_raise(r, "make_no_workers", "(sN)", err.message, core_run_finished(r)); /* as a death is caught */
     if (status != JOBLOT_OK)
         return fail_status(r, status, &err);
     return PyErr_CheckSignals();
@@ -368,7 +257,7 @@ take_event(struct run *r, struct joblot_event *event)
     if (event->kind == JOBLOT_EVENT_RESULT)
         return take_result(r, event);
     if (event->kind == JOBLOT_EVENT_DIED)
-        return raise_death(r, event);
+        return core_run_died(r, event);
     return 0;
 }
 
@@ -425,7 +314,7 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
     if (status != JOBLOT_OK)
         core_raise(r->st, status, &err);
     else if (loop(r) == 0)
-        results = Py_NewRef(r->results);
+        results = core_run_results(r);
     if (check_owner(r) < 0) {
         Py_INCREF(r->encoder); /* nor what it has of the parent's segments: this child leaves it all alone */
         return NULL;
@@ -463,7 +352,8 @@ run_tasks(struct run *r, struct joblot_call_options *options, const struct core_
     if (r->encoder != NULL)
         r->encoder->shares = core_shares_new(s->compare);
     if (r->results != NULL && r->functions != NULL && r->encoder != NULL && r->encoder->shares != NULL) {
-        r->missing = (PyObject *)r->encoder; /* an object that no task can return */
+        r->missing = (PyObject *)r->encoder;
+        r->skipped = (PyObject *)r->owner;
         r->encoder->max_nbytes = s->max_nbytes;
         r->encoder->mode = s->mode;
         results = run_call(r, options, s->key, &s->settings);
@@ -484,7 +374,7 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tasks",      "n_jobs",      "pre_dispatch", "batch",    "timeout",      "retries",  "max_nbytes",
                             "mmap_mode",  "folder",      "fallback_folder", "compare", "settings_key", "settings",
-                            "progress",   NULL};
+                            "progress",   "on_error",    NULL};
     struct core_pool *pool = (struct core_pool *)self;
     struct run r = {.st = pool->st, .owner = pool};
     struct joblot_call_options options = {.n_workers = 1};
@@ -493,12 +383,13 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_ssize_t batch;
     long long max_nbytes;
     unsigned long long key;
-    int compare;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
+    int compare, on_error = CORE_RAISE;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O|i:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
                                      &batch, &r.timeout, &options.retries, &max_nbytes, &s.mode, to_folder, &folder,
-                                     to_folder, &fallback, &compare, &key, &s.settings, &r.progress))
+                                     to_folder, &fallback, &compare, &key, &s.settings, &r.progress, &on_error))
         return NULL;
     s.compare = (enum core_compare)compare;
+    r.on_error = (enum core_on_error)on_error;
     s.max_nbytes = max_nbytes;
     s.key = key;
     options.n_workers = (size_t)r.n_jobs;

@@ -72,25 +72,11 @@ prepare(void *context, const void *preload, size_t size)
 
 /* ---- errors ---- */
 
-/* The exception that is set, as an object with its traceback; none is set afterwards. */
-static PyObject *
-fetch_exception(void)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL && value != NULL)
-        (void)PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 /* Answers a task with the exception that is set. The GIL is held. */
 static joblot_status
 reply_exception(struct context *c, joblot_worker *worker, joblot_error *err)
 {
-    PyObject *exception = fetch_exception();
+    PyObject *exception = core_take_exception();
     PyObject *helper = core_helper(c->st, "pack_error");
     PyObject *packed = helper && exception ? PyObject_CallOneArg(helper, exception) : NULL;
     Py_XDECREF(helper);
@@ -194,7 +180,7 @@ call_task(PyObject *const part[3])
 static void
 explain_result(struct context *c, PyObject *result)
 {
-    PyObject *exception = fetch_exception();
+    PyObject *exception = core_take_exception();
     PyObject *helper = core_helper(c->st, "explain_result");
     PyObject *better = helper && exception ? PyObject_CallFunctionObjArgs(helper, result, exception, NULL) : NULL;
     if (better != NULL)
@@ -287,7 +273,7 @@ take_function(struct context *c, struct core_decoder *d, const unsigned char *by
     uint32_t id = bytes[1] | (uint32_t)bytes[2] << 8 | (uint32_t)bytes[3] << 16 | (uint32_t)bytes[4] << 24;
     PyObject *function = core_decode(d, bytes + 5, size - 5);
     if (function == NULL)
-        function = fetch_exception(); /* each task that names it raises this */
+        function = core_take_exception(); /* each task that names it raises this */
     PyObject *key = PyLong_FromUnsignedLong(id);
     int rc = key == NULL || function == NULL ? -1 : PyDict_SetItem(c->functions, key, function);
     Py_XDECREF(key);

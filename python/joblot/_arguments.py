@@ -7,7 +7,7 @@ import operator
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
-    from typing import Any
+    from typing import Any, Literal
 
 # Limits of an expression: longer text can crash the parser, and a larger number of batches is a slip.
 EXPRESSION_LENGTH = 30
@@ -87,6 +87,17 @@ def check_retries(retries: Any) -> int:
     if count < 0:
         raise ValueError(f"retries must be a whole number of at least 0, got: {retries!r}")
     return count
+
+
+def check_on_error(on_error: Any) -> Literal["raise", "return", "skip"]:
+    """Return on_error, one of three words."""
+    if isinstance(on_error, str) and on_error in {"raise", "return", "skip"}:
+        chosen: Any = on_error
+        return chosen
+    raise ValueError(
+        f"on_error must be 'raise' (the first error ends the call), 'return' (errors stand in the list) or 'skip' "
+        f"(those tasks are left out of it), got: {on_error!r}"
+    )
 
 
 def check_max_nbytes(max_nbytes: Any) -> int | None:
@@ -208,6 +219,12 @@ def is_task(task: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return callable(function) and hasattr(type(args), "__iter__") and hasattr(type(kwargs), "keys")
+
+
+def without_own_frame(error: BaseException) -> BaseException:
+    """Return an error of a task without the frame that caught it, which holds the results of the whole call."""
+    trace = error.__traceback__
+    return error.with_traceback(None if trace is None else trace.tb_next)
 
 
 def _shown(value: Any) -> str:

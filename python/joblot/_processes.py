@@ -23,6 +23,9 @@ GRACE = 2.0
 # The codes of `enum core_map_mode`.
 MAP_MODES = {None: 0, "r": 1, "r+": 2, "w+": 2, "c": 3, DEFAULT_MMAP_MODE: 4}
 
+# The codes of `enum core_on_error`.
+ON_ERROR = {"raise": 0, "return": 1, "skip": 2}
+
 _lock = threading.Lock()
 _pool: Any = None
 _pool_identity: Any = None
@@ -73,6 +76,7 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
             settings_key=key,
             settings=data,
             progress=settings.progress,
+            on_error=ON_ERROR[settings.on_error],
         )
     finally:
         pool.release()

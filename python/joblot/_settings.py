@@ -55,6 +55,8 @@ class CallSettings:
         Seconds that the caller waits for the next result in order.
     retries : int
         How often a task is run again after its worker died.
+    on_error : {'raise', 'return', 'skip'}
+        What becomes of the exception of a task.
     max_nbytes : int or None
         Arrays of more bytes arrive as `numpy.memmap`; None means that no array does.
     mmap_mode : {'r', 'r+', 'c'}, None or DEFAULT_MMAP_MODE
@@ -87,6 +89,7 @@ class CallSettings:
         "max_nbytes",
         "mmap_mode",
         "n_jobs",
+        "on_error",
         "pre_dispatch",
         "progress",
         "retries",
@@ -104,6 +107,7 @@ class CallSettings:
         batch_size: int | Literal["auto"] = "auto",
         timeout: float | None = None,
         retries: int = 0,
+        on_error: Literal["raise", "return", "skip"] = "raise",
         max_nbytes: int | None = 1 << 20,
         mmap_mode: Any = DEFAULT_MMAP_MODE,
         temp_folder: str | None = None,
@@ -121,6 +125,7 @@ class CallSettings:
         self.batch_size = batch_size
         self.timeout = timeout
         self.retries = retries
+        self.on_error = on_error
         self.max_nbytes = max_nbytes
         self.mmap_mode = mmap_mode
         self.temp_folder = temp_folder

@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from . import config
-from ._arguments import is_task, no_task_error
+from ._arguments import is_task, no_task_error, without_own_frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._settings import CallSettings
 
 _PENDING: Any = object()
+_SKIPPED: Any = object()
 
 
 class ThreadCall:
@@ -66,6 +67,8 @@ class ThreadCall:
                 self._wait()
             if self.error is not None:
                 raise self.error
+            if self.settings.on_error == "skip":
+                return [result for result in self.results if result is not _SKIPPED]
             return self.results
         finally:
             self.stopped = True
@@ -124,9 +127,8 @@ class ThreadCall:
                 function, args, kwargs = task
                 results[index] = function(*args, **kwargs)
             except BaseException as error:
-                with changed:
-                    self._fail(error if is_task(task) else no_task_error(task, index))
-                break
+                if not self._keep_error(index, task, error):
+                    break
             task = function = args = kwargs = None  # not kept while the input is drawn from
             with changed:
                 if self.stopped:
@@ -148,6 +150,16 @@ class ThreadCall:
             self.n_threads -= 1
             if self.n_threads == 0:
                 changed.notify_all()
+
+    def _keep_error(self, index: int, task: Any, error: BaseException) -> bool:
+        """Put an error where its task's result would be; False when it ends the call instead."""
+        well_formed, mode = is_task(task), self.settings.on_error
+        if not well_formed or mode == "raise" or not isinstance(error, Exception):
+            with self.changed:
+                self._fail(error if well_formed else no_task_error(task, index))
+            return False
+        self.results[index] = without_own_frame(error) if mode == "return" else _SKIPPED
+        return True
 
     def _report(self, progress: Any) -> bool:
         try:

@@ -54,6 +54,10 @@ class Parallel:
         'sharedmem' takes threads, also where a context names another backend.
     retries : int
         How often a task is run again after its worker died.
+    on_error : {'raise', 'return', 'skip'}
+        'raise': the first error of a task ends the call. 'return': the exception object stands where the task's result
+        would be. 'skip': such tasks are left out of the list. What the input raises, and KeyboardInterrupt and
+        SystemExit from anywhere, end the call always; so does `timeout`.
     **backend_kwargs
         For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds); for registered backends:
         what they take.
@@ -98,6 +102,7 @@ class Parallel:
         require: Any = UNSET["require"],
         *,
         retries: int = 0,
+        on_error: Literal["raise", "return", "skip"] = "raise",
         **backend_kwargs: Any,
     ) -> None:
         active, context = active_backend(prefer, require, verbose)
@@ -110,6 +115,7 @@ class Parallel:
         self.return_ordered = True
         self.batch_size = _arguments.check_batch_size(batch_size)
         self.retries = _arguments.check_retries(retries)
+        self.on_error = _arguments.check_on_error(on_error)
         self._backend: Any = _chosen_backend(backend, active, require)
         self._check_keywords(backend_kwargs)
         self._backend_kwargs: dict[str, Any] = {
@@ -169,7 +175,7 @@ class Parallel:
         Returns
         -------
         list
-            One result for each task.
+            One result for each task; with ``on_error="skip"`` for each that ended well.
 
         Raises
         ------
@@ -182,7 +188,7 @@ class Parallel:
         joblot.errors.TimeoutError
             A result did not come within `timeout` seconds.
         Exception
-            The first one that a task, or the input, raised.
+            The first one that a task raised, unless `on_error` keeps it; or that the input raised.
         """
         if not self._running.acquire(blocking=False):
             raise RuntimeError("This Parallel instance is already running !")
@@ -227,8 +233,8 @@ class Parallel:
         if self.batch_size not in ("auto", 1):
             iterable = _in_batches(iterable, self.batch_size)
         try:
-            if self._reports_progress():
-                self._run_loop_reporting(iterable, results)
+            if self._reports_progress() or self.on_error != "raise":
+                self._run_loop_counting(iterable, results)
             else:
                 for task in iterable:
                     started = True
@@ -244,18 +250,25 @@ class Parallel:
             raise
         finally:
             self._iterating = False
-            self.n_completed_tasks = len(results)
-            self.n_dispatched_tasks = self.n_dispatched_batches = len(results) + self._aborting
+            if not self.n_dispatched_tasks:
+                self.n_completed_tasks = len(results)
+                self.n_dispatched_tasks = self.n_dispatched_batches = len(results) + self._aborting
         return results
 
-    def _run_loop_reporting(self, iterable: Iterable[Any], results: list[Any]) -> None:
+    def _run_loop_counting(self, iterable: Iterable[Any], results: list[Any]) -> None:
         for task in iterable:
             if not _arguments.is_task(task):
-                raise _arguments.no_task_error(task, len(results))
+                raise _arguments.no_task_error(task, self.n_dispatched_tasks)
             function, args, kwargs = task
             self.n_dispatched_batches += 1
             self.n_dispatched_tasks += 1
-            results.append(function(*args, **kwargs))
+            try:
+                results.append(function(*args, **kwargs))
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                if self.on_error == "return":
+                    results.append(_arguments.without_own_frame(error))
             self.n_completed_tasks += 1
             self.print_progress()
         self._iterating = False
@@ -284,7 +297,8 @@ class Parallel:
                 backend.terminate()
         if not self._is_completed():
             # Without progress reports nothing was counted, and after a short input the end was not known at the last.
-            self._count(len(results), len(results), True)
+            done = self.n_completed_tasks if self.on_error == "skip" else len(results)
+            self._count(done, done, True)
             if results and settings.progress is not None:
                 self.print_progress()
         return results
@@ -299,6 +313,7 @@ class Parallel:
             batch_size=self.batch_size,
             timeout=_arguments.check_timeout(self.timeout),
             retries=self.retries,
+            on_error=self.on_error,
             max_nbytes=keywords["max_nbytes"],
             mmap_mode=self._mmap_mode,
             temp_folder=None if folder is None else os.fspath(folder),
@@ -307,13 +322,19 @@ class Parallel:
             initializer=workers.get("initializer"),
             initargs=tuple(workers.get("initargs", ())),
             idle_worker_timeout=workers.get("idle_worker_timeout"),
-            progress=self._on_progress if self._reports_progress() else None,
+            progress=self._progress_callback(),
             verbose=self.verbose,
         )
 
     def _reports_progress(self) -> bool:
         """True where messages are wanted, or `print_progress` is somebody's own."""
         return bool(self.verbose) or getattr(self.print_progress, "__func__", None) is not Parallel.print_progress
+
+    def _progress_callback(self) -> Callable[..., None] | None:
+        """Return what backends shall call: tasks that are skipped leave no other trace to be counted by."""
+        if self._reports_progress():
+            return self._on_progress
+        return self._count if self.on_error == "skip" else None
 
     def _on_progress(self, n_dispatched: int, n_completed: int, exhausted: bool = False) -> None:
         """Called by backends after results have arrived."""

@@ -90,6 +90,11 @@ joblot_status joblot_call_submit(joblot_call *call, uint32_t kind, const struct 
     return JOBLOT_OK;
 }
 
+void joblot_call_skip(joblot_call *call)
+{
+    call->n_submitted++;
+}
+
 joblot_status joblot_call_segment(joblot_call *call, uint64_t size, joblot_segment **out, joblot_error *err)
 {
     struct joblot_segment_options where = {.folder = call->options.folder,

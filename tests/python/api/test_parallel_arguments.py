@@ -38,6 +38,7 @@ def test_default_settings(monkeypatch):
         "batch_size": "auto",
         "timeout": None,
         "retries": 0,
+        "on_error": "raise",
         "max_nbytes": 1024 * 1024,
         "mmap_mode": DEFAULT_MMAP_MODE,
         "temp_folder": None,
