@@ -133,6 +133,7 @@ struct core_encoder {
     int64_t max_nbytes;   /* < 0: no limit */
     int mode;             /* core_map_mode of large arguments */
     bool by_value;        /* cloudpickle does the rest */
+    PyObject *main_names; /* borrowed: what __main__ was when the other process was forked off; NULL: it was exec'd */
     bool ran_code;        /* objects of classes are in this message: they may have written to what went before */
     PyObject *fallback;   /* its reducer_override, bound */
     PyObject *expected;   /* the PickleBuffer that is ours */
@@ -148,8 +149,8 @@ struct core_encoder *core_encoder_new(struct core_state *st);
 void core_encoder_reset(struct core_encoder *e);
 /* Pickles obj behind what is in e->stream, and fills e->parts. -1: an exception is set. */
 int core_encode(struct core_encoder *e, PyObject *obj);
-/* Does another process find this function or class under its name? */
-int core_is_by_reference(PyObject *obj);
+/* Does another process find this function or class under its name?  main_names: see core_encoder. */
+int core_is_by_reference(PyObject *obj, PyObject *main_names);
 /* entries.c: takes an array, or a contiguous buffer, into the message; -1: an exception is set. */
 int core_add_array(struct core_encoder *e, PyObject *array, enum core_class cls);
 int core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t size);
@@ -233,6 +234,16 @@ enum core_form {
 /* Kinds of note. */
 enum { CORE_NOTE_SETTINGS = 1, CORE_NOTE_FUNCTION = 2 };
 
-PyObject *core_serve(PyObject *module, PyObject *args);
+PyObject *core_serve(PyObject *module, PyObject *args); /* joblot._core.serve */
+PyObject *core_work(PyObject *module, PyObject *args);  /* joblot._core.work */
+
+/* A server that is a fork of this process.  `forget` is called in it first, with `owner`: its pool is the parent's.
+ * main_names is borrowed.  core_forked_free() it after the pool. */
+struct core_forked;
+struct core_forked *core_forked_new(struct core_state *st, PyObject *main_names, void (*forget)(void *owner), void *owner);
+void core_forked_options(struct core_forked *forked, struct joblot_pool_options *options);
+void core_forked_free(struct core_forked *forked);
+/* A sequence of bytes as C strings, ended by NULL, borrowed from it; PyMem_Free() it. */
+const char **core_string_list(PyObject *list);
 
 #endif

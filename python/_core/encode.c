@@ -111,9 +111,21 @@ is_main(PyObject *module)
            PyUnicode_CompareWithASCIIString(module, "__mp_main__") == 0;
 }
 
-/* 1: another process finds it under its name; 0: it does not; -1: exception. */
+/* What a module, or the dict that stands for one, has under a dotted name; new reference, NULL: nothing. */
+static PyObject *
+find_path(PyObject *module, PyObject *names, PyObject *path)
+{
+    PyObject *at = names != NULL ? PyDict_GetItemWithError(names, PyList_GET_ITEM(path, 0)) : module;
+    Py_XINCREF(at);
+    for (Py_ssize_t i = names != NULL; at != NULL && i < PyList_GET_SIZE(path); i++)
+        Py_SETREF(at, PyObject_GetAttr(at, PyList_GET_ITEM(path, i)));
+    return at;
+}
+
+/* 1: another process finds it under its name; 0: it does not.  In __main__, processes that were forked off it find what
+ * was there then (main_names), as far as the name has kept its meaning. */
 static int
-is_importable(PyObject *obj)
+is_importable(PyObject *obj, PyObject *main_names)
 {
     PyObject *module = PyObject_GetAttrString(obj, "__module__");
     PyObject *name = module ? PyObject_GetAttrString(obj, "__qualname__") : NULL;
@@ -123,15 +135,19 @@ is_importable(PyObject *obj)
         Py_XDECREF(module);
         return 0;
     }
-    if (PyUnicode_Check(module) && PyUnicode_Check(name) && !is_main(module)) {
-        PyObject *at = PyImport_GetModule(module);
+    bool main = PyUnicode_Check(module) && is_main(module);
+    if (PyUnicode_Check(module) && PyUnicode_Check(name) && (!main || main_names != NULL)) {
+        PyObject *home = PyImport_GetModule(module);
         PyObject *dot = PyUnicode_FromString(".");
         PyObject *path = dot ? PyUnicode_Split(name, dot, -1) : NULL;
-        Py_XDECREF(dot);
-        for (Py_ssize_t i = 0; at != NULL && path != NULL && i < PyList_GET_SIZE(path); i++) {
-            Py_SETREF(at, PyObject_GetAttr(at, PyList_GET_ITEM(path, i)));
+        PyObject *at = home && path ? find_path(home, NULL, path) : NULL;
+        answer = at != NULL && at == obj;
+        if (answer && main) {
+            Py_SETREF(at, find_path(home, main_names, path));
+            answer = at == obj;
         }
-        answer = at == obj && path != NULL;
+        Py_XDECREF(dot);
+        Py_XDECREF(home);
         Py_XDECREF(at);
         Py_XDECREF(path);
         PyErr_Clear(); /* a name that leads nowhere: by value */
@@ -149,7 +165,11 @@ has_by_value_modules(void)
     PyObject *module = name ? PyImport_GetModule(name) : NULL;
     Py_XDECREF(name);
     PyObject *set = module ? PyObject_GetAttrString(module, "_PICKLE_BY_VALUE_MODULES") : NULL;
+    PyObject *ours = PyUnicode_InternFromString("__mp_main__"); /* this one is registered by _transport.py */
     bool any = set != NULL && PyObject_IsTrue(set) == 1;
+    if (any && ours != NULL && PySet_Check(set) && PySet_GET_SIZE(set) == 1 && PySet_Contains(set, ours) == 1)
+        any = false;
+    Py_XDECREF(ours);
     Py_XDECREF(module);
     Py_XDECREF(set);
     PyErr_Clear(); /* another version of cloudpickle: it decides by itself */
@@ -157,9 +177,9 @@ has_by_value_modules(void)
 }
 
 int
-core_is_by_reference(PyObject *obj)
+core_is_by_reference(PyObject *obj, PyObject *main_names)
 {
-    return is_importable(obj) && !has_by_value_modules();
+    return is_importable(obj, main_names) && !has_by_value_modules();
 }
 
 static PyObject *
@@ -175,12 +195,15 @@ reduce(struct core_encoder *e, PyObject *obj)
     int date = core_is_date_dtype(e->st, obj);
     if (date != 0)
         return date < 0 ? NULL : reduce_by_helper(e, "reduce_date_dtype", obj);
+    bool named = PyFunction_Check(obj) || PyType_Check(obj);
+    if (e->by_value && named && e->main_names != NULL && core_is_by_reference(obj, e->main_names))
+        return Py_NewRef(Py_NotImplemented); /* cloudpickle would send what lives in __main__ by value */
     if (e->by_value)
         return e->fallback != NULL ? PyObject_CallOneArg(e->fallback, obj) : Py_NewRef(Py_NotImplemented);
-    if (PyFunction_Check(obj) || PyType_Check(obj)) {
+    if (named) {
         int importable = PyType_Check(obj) && !PyType_HasFeature((PyTypeObject *)obj, Py_TPFLAGS_HEAPTYPE)
                              ? 1
-                             : is_importable(obj) && !has_by_value_modules();
+                             : core_is_by_reference(obj, e->main_names);
         if (importable)
             return Py_NewRef(Py_NotImplemented);
         PyErr_SetNone(e->st->by_value);

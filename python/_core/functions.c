@@ -112,7 +112,7 @@ learn(struct core_functions *f, joblot_call *call, struct core_encoder *e, PyObj
 {
     PyObject *checks = Py_NewRef(Py_None);
     uint32_t id = 0;
-    if (!core_is_by_reference(function) && !f->sequence) {
+    if (!core_is_by_reference(function, e->main_names) && !f->sequence) {
         PyObject *helper = core_helper(e->st, "checks_of");
         Py_SETREF(checks, helper ? PyObject_CallOneArg(helper, function) : NULL);
         Py_XDECREF(helper);
@@ -149,5 +149,5 @@ core_function_id(struct core_functions *f, joblot_call *call, struct core_encode
     } else if (PyErr_Occurred()) {
         return -1;
     }
-    return plain || core_is_by_reference(function) ? learn(f, call, e, function) : 0;
+    return plain || core_is_by_reference(function, e->main_names) ? learn(f, call, e, function) : 0;
 }

@@ -43,16 +43,20 @@ cpu_count(PyObject *module, PyObject *unused)
 }
 
 static PyObject *
-is_by_reference(PyObject *module, PyObject *obj)
+is_by_reference(PyObject *module, PyObject *args)
 {
+    PyObject *obj, *main_names = NULL;
     (void)module;
-    return PyBool_FromLong(core_is_by_reference(obj));
+    if (!PyArg_ParseTuple(args, "O|O!:is_by_reference", &obj, &PyDict_Type, &main_names))
+        return NULL;
+    return PyBool_FromLong(core_is_by_reference(obj, main_names));
 }
 
 static PyMethodDef functions[] = {
-    {"is_by_reference", is_by_reference, METH_O, "Does a worker find this function or class under its name?"},
+    {"is_by_reference", is_by_reference, METH_VARARGS, "Does a worker find this function or class under its name?"},
     {"cpu_count", cpu_count, METH_NOARGS, "Processors that this process may use."},
     {"serve", core_serve, METH_VARARGS, "Be a server on a socket and the parent's pidfd; 'worker' in each fork of it."},
+    {"work", core_work, METH_VARARGS, "Be a worker that was exec'd by a server: (its pid, the parent's pid)."},
     {"_array", (PyCFunction)(void (*)(void))core_array, METH_FASTCALL, "Make an array of a message that is being read."},
     {NULL, NULL, 0, NULL},
 };

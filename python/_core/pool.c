@@ -1,17 +1,19 @@
 /* pool.c - the type Pool: the parent's side of worker processes. */
 #include "pool.h"
 
+#include <structmember.h>
+
 /* ---- the type ---- */
 
-static const char **
-string_list(PyObject *list)
+const char **
+core_string_list(PyObject *list)
 {
     Py_ssize_t n = PySequence_Size(list);
     const char **out = n < 0 ? NULL : PyMem_Calloc((size_t)n + 1, sizeof *out);
     for (Py_ssize_t i = 0; out != NULL && i < n; i++) {
         PyObject *item = PySequence_Fast_GET_ITEM(list, i);
         if (!PyBytes_Check(item)) {
-            PyErr_SetString(PyExc_TypeError, "arguments and environment of a server are lists of bytes");
+            PyErr_SetString(PyExc_TypeError, "arguments and environment of a process are lists of bytes");
             PyMem_Free(out);
             return NULL;
         }
@@ -20,30 +22,60 @@ string_list(PyObject *list)
     return out;
 }
 
+/* In a server that was forked off: this pool is the parent's, and the engine has forgotten it. */
+static void
+forget_pool(void *owner)
+{
+    ((struct core_pool *)owner)->pool = NULL;
+}
+
+/* A pool whose server is a program that is exec'd. */
+static joblot_status
+open_exec(struct core_pool *pool, PyObject *argv, PyObject *env, joblot_error *err)
+{
+    const char **argv_list = core_string_list(argv), **env_list = argv_list ? core_string_list(env) : NULL;
+    joblot_status status = JOBLOT_NOMEM;
+    if (env_list != NULL) {
+        struct joblot_pool_options options = {.server_argv = argv_list, .server_env = env_list};
+        status = joblot_pool_open(&options, &pool->pool, err);
+    }
+    PyMem_Free(argv_list);
+    PyMem_Free(env_list);
+    return status;
+}
+
+/* A pool whose server is a fork of this process. */
+static joblot_status
+open_forked(struct core_pool *pool, PyObject *main_names, joblot_error *err)
+{
+    struct joblot_pool_options options = {.ring_size = 0};
+    pool->main_names = Py_NewRef(main_names);
+    pool->forked = core_forked_new(pool->st, main_names, forget_pool, pool);
+    if (pool->forked == NULL)
+        return JOBLOT_NOMEM;
+    core_forked_options(pool->forked, &options);
+    return joblot_pool_open(&options, &pool->pool, err);
+}
+
 static PyObject *
 pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"argv", "env", NULL};
-    PyObject *argv, *env;
+    static char *names[] = {"argv", "env", "main_names", NULL};
+    PyObject *argv, *env, *main_names = NULL;
     joblot_error err;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!:Pool", names, &PyList_Type, &argv, &PyList_Type, &env))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|O!:Pool", names, &PyList_Type, &argv, &PyList_Type, &env,
+                                     &PyDict_Type, &main_names))
         return NULL;
     struct core_pool *pool = (struct core_pool *)type->tp_alloc(type, 0);
     if (pool == NULL)
         return NULL;
     pool->st = core_state_of_type(type);
-    const char **argv_list = string_list(argv), **env_list = argv_list ? string_list(env) : NULL;
-    joblot_status status = JOBLOT_OK;
-    if (env_list != NULL) {
-        struct joblot_pool_options options = {.server_argv = argv_list, .server_env = env_list};
-        status = joblot_pool_open(&options, &pool->pool, &err);
-        if (status != JOBLOT_OK)
+    joblot_status status = main_names != NULL ? open_forked(pool, main_names, &err) : open_exec(pool, argv, env, &err);
+    if (status != JOBLOT_OK) {
+        if (!PyErr_Occurred())
             core_raise(pool->st, status, &err);
-    }
-    PyMem_Free(argv_list);
-    PyMem_Free(env_list);
-    if (pool->pool == NULL)
         Py_CLEAR(pool);
+    }
     return (PyObject *)pool;
 }
 
@@ -126,6 +158,14 @@ pool_processes(PyObject *self, PyObject *unused)
     return list == NULL ? NULL : Py_BuildValue("iN", server, list);
 }
 
+static PyObject *
+pool_execs(PyObject *self, PyObject *unused)
+{
+    struct core_pool *pool = (struct core_pool *)self;
+    (void)unused;
+    return PyLong_FromLong(pool->pool == NULL ? 0 : joblot_pool_execs(pool->pool));
+}
+
 static void
 pool_dealloc(PyObject *self)
 {
@@ -137,6 +177,8 @@ pool_dealloc(PyObject *self)
         joblot_pool_close(closing, 0);
         Py_END_ALLOW_THREADS
     }
+    core_forked_free(pool->forked);
+    Py_XDECREF(pool->main_names);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -149,8 +191,16 @@ static PyMethodDef pool_methods[] = {
     {"close", pool_close, METH_O,
      "End server and workers, now or when nobody holds the pool; they have so many seconds to leave by themselves."},
     {"abandon", pool_abandon, METH_NOARGS, "In a forked child: forget the parent's processes."},
+    {"execs", pool_execs, METH_NOARGS,
+     "Why workers are exec'd and not forked: the server's threads, or -errno where they cannot be counted; 0: they are."},
     {"processes", pool_processes, METH_NOARGS, "(pid of the server or 0, pids of the workers)"},
     {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef pool_members[] = {
+    {"main_names", T_OBJECT, offsetof(struct core_pool, main_names), READONLY,
+     "What __main__ was when the server was forked off; None where it is exec'd."},
+    {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot pool_slots[] = {
@@ -158,6 +208,7 @@ static PyType_Slot pool_slots[] = {
     {Py_tp_new, pool_new},
     {Py_tp_dealloc, pool_dealloc},
     {Py_tp_methods, pool_methods},
+    {Py_tp_members, pool_members},
     {0, NULL},
 };
 

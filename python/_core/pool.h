@@ -12,6 +12,8 @@ struct core_pool {
     size_t n_held; /* by calls, which need it open */
     bool closing;  /* as soon as nobody holds it */
     int64_t grace;
+    struct core_forked *forked; /* NULL: the server is exec'd */
+    PyObject *main_names;       /* what __main__ was when the server was forked off; NULL: it was exec'd */
 };
 
 PyObject *core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs); /* Pool.run */

@@ -356,6 +356,7 @@ run_tasks(struct run *r, struct joblot_call_options *options, const struct core_
         r->skipped = (PyObject *)r->owner;
         r->encoder->max_nbytes = s->max_nbytes;
         r->encoder->mode = s->mode;
+        r->encoder->main_names = r->owner->main_names;
         results = run_call(r, options, s->key, &s->settings);
     }
     if (r->encoder != NULL) {

@@ -332,37 +332,193 @@ start_worker(joblot_worker *worker, const struct joblot_task *task, void *contex
     return call_helper(context, "start_worker");
 }
 
+/* ---- servers and workers ---- */
+
+static const joblot_function functions[] = {run_task};
+
+static int
+context_init(struct context *c)
+{
+    c->functions = PyDict_New();
+    c->encoder = core_encoder_new(c->st);
+    if (c->functions == NULL || c->encoder == NULL)
+        return -1;
+    c->encoder->is_result = true;
+    return 0;
+}
+
+static void
+context_clear(struct context *c)
+{
+    Py_CLEAR(c->functions);
+    Py_CLEAR(c->encoder);
+    Py_CLEAR(c->restore);
+}
+
+static struct joblot_worker_hooks
+worker_hooks(struct context *c)
+{
+    return (struct joblot_worker_hooks){
+        .functions = functions, .n_functions = 1, .start = start_worker, .note = take_note, .context = c};
+}
+
+static struct joblot_server_hooks
+server_hooks(struct context *c, const struct joblot_worker_hooks *worker)
+{
+    return (struct joblot_server_hooks){.worker = worker,
+                                        .context = c,
+                                        .prepare = prepare,
+                                        .before_fork = before_fork,
+                                        .after_fork_parent = after_fork_parent,
+                                        .after_fork_child = after_fork_child};
+}
+
+PyObject *
+core_work(PyObject *module, PyObject *args)
+{
+    struct context c = {.st = core_state_of(module)};
+    int server_pid, parent_pid;
+    joblot_error err = {.message = ""};
+    if (!PyArg_ParseTuple(args, "ii:work", &server_pid, &parent_pid))
+        return NULL;
+    if (context_init(&c) < 0) {
+        context_clear(&c);
+        return NULL;
+    }
+    struct joblot_worker_hooks worker = worker_hooks(&c);
+    leave(&c);
+    joblot_status status = joblot_worker_run(&worker, server_pid, parent_pid, &err);
+    enter(&c);
+    context_clear(&c);
+    if (status != JOBLOT_OK)
+        return core_raise(c.st, status, &err);
+    Py_RETURN_NONE;
+}
+
+/* ---- a server that is a fork of this process ---- */
+
+struct core_forked {
+    struct context c;
+    PyObject *main_names;
+    void (*forget)(void *owner);
+    void *owner;
+    struct joblot_worker_hooks worker;
+    struct joblot_server_hooks server;
+    struct joblot_fork_hooks fork;
+};
+
+/* The caller may hold the GIL, or have let it go while it waits for workers. */
+static int
+before_server(void *context)
+{
+    struct core_forked *f = context;
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *helper = core_helper(f->c.st, "before_server");
+    PyObject *done = helper ? PyObject_CallNoArgs(helper) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    PyOS_BeforeFork();
+    return (int)state;
+}
+
+static void
+after_server_parent(void *context, int before)
+{
+    (void)context;
+    PyOS_AfterFork_Parent();
+    PyGILState_Release((PyGILState_STATE)before);
+}
+
+static void
+after_server_child(void *context, int before)
+{
+    struct core_forked *f = context;
+    (void)before;
+    f->forget(f->owner);
+    PyOS_AfterFork_Child();
+    PyObject *helper = context_init(&f->c) < 0 ? NULL : core_helper(f->c.st, "become_server");
+    PyObject *done = helper ? PyObject_CallOneArg(helper, f->main_names) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable(helper);
+    else
+        f->c.encoder->main_names = f->main_names;
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    leave(&f->c);
+}
+
+/* A worker leaves here, and not through the frames of the caller that it was forked from. */
+static joblot_status
+leave_worker(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
+{
+    (void)worker;
+    (void)task;
+    (void)err;
+    return call_helper(context, "leave_worker");
+}
+
+struct core_forked *
+core_forked_new(struct core_state *st, PyObject *main_names, void (*forget)(void *owner), void *owner)
+{
+    struct core_forked *f = PyMem_Calloc(1, sizeof *f);
+    if (f == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    f->c.st = st;
+    f->main_names = main_names;
+    f->forget = forget;
+    f->owner = owner;
+    f->worker = worker_hooks(&f->c);
+    f->worker.stop = leave_worker;
+    f->server = server_hooks(&f->c, &f->worker);
+    f->fork = (struct joblot_fork_hooks){.context = f,
+                                         .before = before_server,
+                                         .after_parent = after_server_parent,
+                                         .after_child = after_server_child};
+    return f;
+}
+
+void
+core_forked_options(struct core_forked *f, struct joblot_pool_options *options)
+{
+    options->server = &f->server;
+    options->fork = &f->fork;
+}
+
+void
+core_forked_free(struct core_forked *f)
+{
+    PyMem_Free(f);
+}
+
+/* ---- a server that was exec'd ---- */
+
 PyObject *
 core_serve(PyObject *module, PyObject *args)
 {
-    static const joblot_function functions[] = {run_task};
     struct context c = {.st = core_state_of(module)};
     int socket, pidfd, role = JOBLOT_ROLE_SERVER;
     joblot_error err = {.message = ""};
-    if (!PyArg_ParseTuple(args, "ii:serve", &socket, &pidfd))
+    PyObject *argv;
+    if (!PyArg_ParseTuple(args, "iiO!:serve", &socket, &pidfd, &PyList_Type, &argv))
         return NULL;
-    c.functions = PyDict_New();
-    c.encoder = core_encoder_new(c.st);
-    if (c.functions == NULL || c.encoder == NULL) {
-        Py_XDECREF(c.functions);
-        Py_XDECREF(c.encoder);
+    const char **worker_argv = core_string_list(argv);
+    if (worker_argv == NULL || context_init(&c) < 0) {
+        PyMem_Free(worker_argv);
+        context_clear(&c);
         return NULL;
     }
-    c.encoder->is_result = true;
-    struct joblot_worker_hooks worker = {
-        .functions = functions, .n_functions = 1, .start = start_worker, .note = take_note, .context = &c};
-    struct joblot_server_hooks server = {.worker = &worker,
-                                         .context = &c,
-                                         .prepare = prepare,
-                                         .before_fork = before_fork,
-                                         .after_fork_parent = after_fork_parent,
-                                         .after_fork_child = after_fork_child};
+    struct joblot_worker_hooks worker = worker_hooks(&c);
+    struct joblot_server_hooks server = server_hooks(&c, &worker);
+    server.worker_argv = worker_argv;
     leave(&c);
     joblot_status status = joblot_server_run(socket, pidfd, &server, &role, &err);
     enter(&c);
-    Py_DECREF(c.functions);
-    Py_DECREF(c.encoder);
-    Py_XDECREF(c.restore);
+    context_clear(&c);
+    PyMem_Free(worker_argv);
     if (status != JOBLOT_OK)
         return core_raise(c.st, status, &err);
     return PyUnicode_FromString(role == JOBLOT_ROLE_WORKER ? "worker" : "server");

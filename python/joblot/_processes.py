@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 
-from . import _core, _setup
+from . import _core, _forked, _setup, config
 from ._settings import DEFAULT_MMAP_MODE
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ _pool: Any = None
 _pool_identity: Any = None
 
 
-def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
+def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[Any]:
     """Run tasks in worker processes.
 
     Parameters
@@ -40,6 +40,8 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
         Drawn lazily, as far ahead as `settings.pre_dispatch` says.
     settings : CallSettings
         The settings of the call, resolved.
+    pool : Pool, optional
+        One that was forked off this process; without it the tasks run in the workers that all calls share.
 
     Returns
     -------
@@ -57,9 +59,12 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
     BaseException
         What a task raised, with the worker's traceback as its cause; or what the iterator raised.
     """
-    data, key = _settings_of(settings)
+    data, key = _settings_of(settings, None if pool is None else pool.main_names)
     folder = settings.temp_folder or os.environ.get("JOBLIB_TEMP_FOLDER")
-    pool = _hold_pool()
+    if pool is None:
+        pool = _hold_pool()
+    else:
+        pool.hold()
     try:
         results: list[Any] = pool.run(
             iter(tasks),
@@ -80,7 +85,27 @@ def run(tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
         )
     finally:
         pool.release()
+        if pool.execs() and pool not in _told:
+            _tell_of_exec(pool)
     return results
+
+
+# Pools of which it was said that their workers are exec'd.
+_told: list[Any] = []
+
+
+def _tell_of_exec(pool: Any) -> None:
+    """Warn, once for a pool, that its workers take an interpreter's start each, and why."""
+    reason = pool.execs()
+    _told[:] = [pool]
+    if reason < 0:
+        why = f"the server of worker processes cannot count its threads ({os.strerror(-reason)}: is /proc mounted?)"
+    else:
+        why = (
+            f"the server of worker processes has {reason} threads (one of the packages NumPy, SciPy and scikit-learn "
+            "starts threads when it is imported)"
+        )
+    config.warn_caller(f"joblot starts each worker process anew, which takes longer than to fork it: {why}")
 
 
 def shutdown() -> None:
@@ -92,8 +117,11 @@ def shutdown() -> None:
     global _pool  # noqa: PLW0603 - the one pool of this process
     with _lock:
         pool, _pool = _pool, None
+    _told.clear()
     if pool is not None:
         _close(pool)
+    for forked in _forked.open_pools.copy():
+        _forked.close_pool(forked, GRACE)
 
 
 def _fallback_folder() -> str:
@@ -111,14 +139,14 @@ _last_key = 0
 _keys: dict[bytes, int] = {}
 
 
-def _settings_of(settings: CallSettings) -> tuple[bytes, int]:
+def _settings_of(settings: CallSettings, main_names: dict[str, Any] | None) -> tuple[bytes, int]:
     """Return the settings for workers, pickled, and a number for them: workers that have them get no others."""
     global _last_seen  # noqa: PLW0603 - most calls find the process as the last one did
     seen = (_setup.look(), settings.worker_state, settings.inner_max_num_threads, settings.n_jobs)
     last = _last_seen
     if settings.initializer is None and last is not None and last[0] == seen:
         return last[1], last[2]
-    data = _pickled(_setup.capture(seen[0], settings))
+    data = _pickled(_setup.capture(seen[0], settings, main_names))
     key = _key_of(data)
     if settings.initializer is None:
         _last_seen = (seen, data, key)
@@ -246,6 +274,8 @@ def _forget_pool() -> None:
             pool.abandon()
     _pool = None
     _closing.clear()
+    _told.clear()
+    _forked.abandon_pools()
 
 
 os.register_at_fork(after_in_child=_forget_pool)

@@ -25,6 +25,9 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+# The backend whose worker this process is; None: it is no worker.
+worker_kind: str | None = None
+
 # Variables whose change cannot reach a process that has started.
 FIXED_PREFIXES = (b"PYTHON", b"LD_", b"MALLOC_", b"GLIBC_")
 _FIXED = frozenset(name.encode() for name in THREAD_VARIABLES)
@@ -91,8 +94,13 @@ def _umask() -> int:
     return mask
 
 
-def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
-    """Return what workers take over: what `look` saw, and what the call adds to it."""
+def capture(
+    seen: tuple[Any, ...], settings: CallSettings, main_names: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what workers take over: what `look` saw, and what the call adds to it.
+
+    `main_names`: what ``__main__`` was when the workers' server was forked off, or None for an exec'd one.
+    """
     names = ("environ", "cwd", "umask", "path", "argv", "filters", "levels", "authkey")
     state = dict(zip(names, seen, strict=True))
     if state["filters"] is not None:
@@ -113,7 +121,7 @@ def capture(seen: tuple[Any, ...], settings: CallSettings) -> dict[str, Any]:
         from ._transport import _pickle_bytes
 
         # As bytes: a function that goes by value would be another one each time it arrives.
-        state["initializer"] = _pickle_bytes((settings.initializer, settings.initargs))
+        state["initializer"] = _pickle_bytes((settings.initializer, settings.initargs), main_names)
     return state
 
 
@@ -316,9 +324,9 @@ def _apply_environ(wanted: dict[bytes, bytes]) -> None:
 def _limit_threads(threads: int) -> None:
     """Tell numerical libraries that are loaded already how many threads they may use; others read the environment.
 
-    A server loads NumPy with one thread, since it could not fork with more.
+    A server that was exec'd loads NumPy with one thread, since it could not fork with more.
     """
-    if threads == 1 or "numpy" not in sys.modules:
+    if (threads == 1 and worker_kind == "loky") or "numpy" not in sys.modules:
         return
     import threadpoolctl
 

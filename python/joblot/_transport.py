@@ -8,6 +8,7 @@ from __future__ import annotations
 import _pickle
 import sys
 from functools import lru_cache
+from types import FunctionType
 
 from . import _core
 
@@ -38,8 +39,9 @@ def dump_by_value(encoder: Any, obj: Any) -> None:
     import cloudpickle
 
     main = sys.modules.get("__mp_main__")
-    if main is not None and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
-        cloudpickle.register_pickle_by_value(main)  # __main__ in a child that multiprocessing spawned
+    if getattr(main, "__name__", None) == "__mp_main__":  # __main__ in a child that multiprocessing spawned
+        if "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
+            cloudpickle.register_pickle_by_value(main)
     class_of = _by_value_pickler(cloudpickle)
     pickler = class_of(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
     encoder.fallback = pickler.reducer_override  # bound, before the encoder stands in its place
@@ -54,7 +56,12 @@ def _by_value_pickler(cloudpickle: Any) -> Any:
         class ByValue(cloudpickle.Pickler):
             """cloudpickle's pickler; a subclass, so that an instance can have its own `reducer_override`."""
 
+            names: dict[str, Any] | None = None
+
             def reducer_override(self, obj: Any) -> Any:
+                if self.names is not None and isinstance(obj, (type, FunctionType)):
+                    if _core.is_by_reference(obj, self.names):
+                        return NotImplemented
                 if type(obj) is _Cached and not _core.is_by_reference(obj):
                     return _make_cached, (obj.__wrapped__, obj.cache_parameters(), obj.__dict__)
                 return super().reducer_override(obj)
@@ -64,6 +71,9 @@ def _by_value_pickler(cloudpickle: Any) -> Any:
 
 
 _ByValue: Any = None
+
+# In what was forked off a program: what its __main__ was then, which goes by name in both directions.
+main_names: dict[str, Any] | None = None
 
 
 _Cached = type(lru_cache(abs))  # it pickles by name only, also where the name is one of ``__main__``
@@ -173,13 +183,15 @@ def _can_travel(obj: Any) -> bool:
         return False
 
 
-def _pickle_bytes(obj: Any) -> bytes:
+def _pickle_bytes(obj: Any, names: dict[str, Any] | None = None) -> bytes:
+    """Return obj pickled; what is in `names` goes by name, since who reads it was forked off this process."""
     import io
 
     import cloudpickle
 
     file = io.BytesIO()
     pickler = _by_value_pickler(cloudpickle)(file, PROTOCOL)
+    pickler.names = names if names is not None else main_names
     if sys.modules.get("numpy") is not None:
         from ._arrays import in_band
 
@@ -255,6 +267,10 @@ def __getattr__(name: str) -> Any:
         from ._functions import checks_of
 
         return checks_of
+    if name in ("before_server", "become_server", "leave_worker"):
+        from . import _forked
+
+        return getattr(_forked, name)
     if name in _OF_ARRAYS:
         from . import _arrays
 
@@ -299,6 +315,9 @@ def before_fork() -> None:
 
 def start_worker() -> None:
     """Run in each worker before its first task."""
+    from . import _setup
+
+    _setup.worker_kind = _setup.worker_kind or "loky"
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # imported before the fork: its generator is the same in all workers
         numpy_random.seed()

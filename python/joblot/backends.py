@@ -30,7 +30,12 @@ def multiprocessing_is_off() -> bool:
 
 
 def in_daemon_process() -> bool:
-    """True in a daemonic child of multiprocessing. Where that was never imported, this is none of its children."""
+    """True in a worker of the multiprocessing backend, and in a daemonic child of multiprocessing.
+
+    Where that was never imported, this is none of its children.
+    """
+    if _setup.worker_kind == "multiprocessing":
+        return True
     process = _setup.loaded_module("multiprocessing.process")
     return process is not None and bool(process.current_process().daemon)
 
@@ -201,19 +206,121 @@ class LokyBackend(ParallelBackendBase):
 
     def run(self, tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
         """Run tasks in worker processes; return their results in input order or raise the first error."""
-        from . import _processes
+        results: list[Any] = _run_in_processes(self, tasks, settings, None)
+        return results
 
-        outer = config.thread.worker_state
-        settings.worker_state = config.thread.worker_state = config.state_for_workers(self)
+
+class MultiprocessingBackend(ParallelBackendBase):
+    """Worker processes that are forks of this one, and see its modules, ``__main__`` included, as they were then.
+
+    They are forked when a call begins, or the ``with`` block of its `Parallel`, and end with it. All else is as in
+    `LokyBackend`.
+
+    Parameters
+    ----------
+    nesting_level, inner_max_num_threads : int, optional
+        As in `ParallelBackendBase`.
+    initializer, initargs : callable, tuple, optional
+        Called once in each worker before its first task.
+    context : multiprocessing context, optional
+        One that starts processes by 'spawn' or 'forkserver' gives workers that start anew, as in `LokyBackend`.
+
+    Raises
+    ------
+    TypeError
+        A parameter is unknown.
+    """
+
+    supports_timeout = True
+
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        context: Any = None,
+        **backend_kwargs: Any,
+    ) -> None:
+        unknown = sorted(set(backend_kwargs) - set(WORKER_PARAMETERS))
+        if unknown:
+            raise TypeError(
+                f"MultiprocessingBackend has no parameter {unknown[0]!r}; it takes context, "
+                f"{', '.join(WORKER_PARAMETERS)}"
+            )
+        super().__init__(nesting_level, inner_max_num_threads, **backend_kwargs)
+        method = os.environ.get("JOBLIB_START_METHOD") if context is None else context.get_start_method()
+        self._forks = method in (None, "", "fork")
+        self._pool: Any = None
+        self._pool_pid = 0
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return n_jobs, with joblib's fallbacks to 1 inside workers, daemonic processes and nested threads."""
+        workers = count_workers(n_jobs)
+        if workers == 1:
+            return 1
+        where = None
+        if in_daemon_process():
+            where = ""
+        elif _setup.worker_kind is not None:
+            where = ", below loky"
+        elif self.nesting_level != 0 and threading.current_thread() is not threading.main_thread():
+            where = " below threads"
+        if where is None:
+            return workers
+        config.warn_caller(f"Multiprocessing-backed parallel loops cannot be nested{where}, setting n_jobs=1")
+        return 1
+
+    def configure(self, n_jobs: int = 1, parallel: Parallel | None = None, **settings: Any) -> int:
+        """Get ready; for a ``with`` block the processes are forked here."""
+        workers = super().configure(n_jobs, parallel, **settings)
+        if workers > 1 and getattr(parallel, "_managed_backend", False):
+            self._fork()
+        return workers
+
+    def _fork(self) -> Any:
+        """Return the pool of a ``with`` block, forked now where there is none of this process."""
+        from . import _forked
+
+        if self._pool is None or self._pool_pid != os.getpid():
+            self._pool, self._pool_pid = _forked.open_pool(), os.getpid()
+        return self._pool
+
+    def run(self, tasks: Iterator[Any], settings: CallSettings) -> list[Any]:
+        """Run tasks in worker processes; return their results in input order or raise the first error."""
+        from . import _forked, _processes
+
+        if not self._forks:
+            return _run_in_processes(self, tasks, settings, None)
+        if self._pool is not None:
+            return _run_in_processes(self, tasks, settings, self._fork())
+        pool = _forked.open_pool()
         try:
-            results: list[Any] = _processes.run(tasks, settings)
-            return results
+            return _run_in_processes(self, tasks, settings, pool)
         finally:
-            config.thread.worker_state = outer
+            _forked.close_pool(pool, _processes.GRACE)
+
+    def terminate(self) -> None:
+        """End the processes of a ``with`` block."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            from . import _forked, _processes
+
+            _forked.close_pool(pool, _processes.GRACE)
+
+
+def _run_in_processes(backend: ParallelBackendBase, tasks: Iterator[Any], settings: CallSettings, pool: Any) -> Any:
+    from . import _processes
+
+    outer = config.thread.worker_state
+    settings.worker_state = config.thread.worker_state = config.state_for_workers(backend)
+    try:
+        return _processes.run(tasks, settings, pool)
+    finally:
+        config.thread.worker_state = outer
 
 
 BACKENDS: dict[str, Callable[..., Any]] = {
     "loky": LokyBackend,
+    "multiprocessing": MultiprocessingBackend,
     "sequential": SequentialBackend,
     "threading": ThreadingBackend,
 }
@@ -256,16 +363,13 @@ def make_backend(name: Any, **params: Any) -> Any:
     off = multiprocessing_is_off()
     if name is None:
         name = "threading" if off and DEFAULT_BACKEND == "loky" else DEFAULT_BACKEND
-    elif off and name == "loky":
+    elif hasattr(name, "Pool") and hasattr(name, "Lock"):
+        name, params = "multiprocessing", {**params, "context": name}
+    if off and name in ("loky", "multiprocessing"):
         config.warn_caller(
-            "joblot backend 'loky' is not available because JOBLIB_MULTIPROCESSING is 0, falling back to threading."
+            f"joblot backend {name!r} is not available because JOBLIB_MULTIPROCESSING is 0, falling back to threading."
         )
-        return ThreadingBackend(**params)
-    if name == "multiprocessing" or (hasattr(name, "Pool") and hasattr(name, "Lock")):
-        raise ValueError(
-            f"Invalid backend: {name}, expected one of {sorted(BACKENDS)}. The multiprocessing backend is not "
-            "available in this version of joblot; backend='loky' runs tasks in processes."
-        )
+        return ThreadingBackend(nesting_level=params.get("nesting_level"))
     factory = BACKENDS.get(name) if isinstance(name, str) else None
     if factory is None:
         raise ValueError(f"Invalid backend: {name}, expected one of {sorted(BACKENDS)}")

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
+# Backends that a plain loop replaces where they could use one worker only.
+_REPLACEABLE = (backends.LokyBackend, backends.MultiprocessingBackend, backends.ThreadingBackend)
+
+
 class Parallel:
     """Run calls that `delayed` recorded on several cores, and return their results in input order.
 
@@ -29,7 +33,8 @@ class Parallel:
         How many tasks run at once. -1 is the number of CPUs, -2 one less; 1 runs a plain loop in this thread. None
         takes the value of the context, else 1.
     backend : str or ParallelBackendBase, optional
-        'loky' (worker processes, the default), 'threading', 'sequential', a registered name, or an instance.
+        'loky' (worker processes, the default), 'multiprocessing' (worker processes that are forks of this one, and see
+        its globals), 'threading', 'sequential', a registered name, an instance, or a context of `multiprocessing`.
     return_as : {'list'}
         Form of the results.
     verbose : int
@@ -144,8 +149,7 @@ class Parallel:
 
     def _check_keywords(self, keywords: dict[str, Any]) -> None:
         """Refuse a misspelt argument; what backends of others take is theirs to judge."""
-        own = (backends.LokyBackend, backends.ThreadingBackend, backends.SequentialBackend)
-        if type(self._backend) in own:
+        if type(self._backend) in (*_REPLACEABLE, backends.SequentialBackend):
             for name in keywords:
                 if name not in backends.WORKER_PARAMETERS:
                     raise TypeError(f"Parallel() got an unexpected keyword argument {name!r}")
@@ -215,7 +219,7 @@ class Parallel:
     def _initialize_backend(self) -> int:
         """Get the backend ready; where it could use one worker only, a plain loop takes its place."""
         n_jobs: int = self._backend.configure(n_jobs=self.n_jobs, parallel=self, **self._backend_kwargs)
-        if n_jobs == 1 and type(self._backend) in (backends.LokyBackend, backends.ThreadingBackend):
+        if n_jobs == 1 and type(self._backend) in _REPLACEABLE:
             self._backend = backends.SequentialBackend(nesting_level=self._backend.nesting_level)
         if self.timeout is not None and not self._backend.supports_timeout:
             warn_caller(

@@ -1,0 +1,120 @@
+"""Servers that are forks of this process (backend 'multiprocessing'): what stands around the fork.
+
+Such a server, and the workers that it forks, see every module as it was at that moment, ``__main__`` included. None of
+them returns into the frames of the call that they were forked from: workers leave through `leave_worker`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from . import _core, _setup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Pools of this process whose servers are forks of it.
+open_pools: list[Any] = []
+
+
+def open_pool() -> Any:
+    """Fork a server off this process; return its pool, to be given to `close_pool`."""
+    main = sys.modules.get("__main__")
+    pool = _core.Pool([], [], {} if main is None else vars(main).copy())
+    open_pools.append(pool)
+    return pool
+
+
+def close_pool(pool: Any, grace: float) -> None:
+    """End a pool's processes, now or at the end of the calls that hold it."""
+    if pool in open_pools:
+        open_pools.remove(pool)
+    pool.close(grace)
+
+
+def abandon_pools() -> None:
+    """In a forked child: these are the parent's."""
+    for pool in open_pools:
+        pool.abandon()
+    open_pools.clear()
+
+
+# ---- called by `joblot._core`, around the fork and at the end of workers ------------------------------------------
+
+
+def before_server() -> None:
+    """Run in the parent before the fork: what it has written is not to be written again by its children."""
+    _flush()
+    if "numpy" in sys.modules:
+        import threadpoolctl  # noqa: F401 - once here, and not in each worker
+
+
+def become_server(main_names: dict[str, Any]) -> None:
+    """Run in the forked server: what is the parent's to do is forgotten."""
+    import atexit
+
+    from . import _processes, _transport
+
+    atexit._clear()
+    atexit.register(_processes.shutdown)
+    _transport.main_names = main_names
+    _setup.worker_kind = "multiprocessing"
+    _forget_handlers()
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - /dev/null by now, for as long as this lives
+    _forget_multiprocessing()
+
+
+def _forget_handlers() -> None:
+    """Say in Python what the engine has done: signals have their default effects, and no handler of the parent's runs.
+
+    But for the two that every Python program ignores, so that a closed pipe or a size limit is an exception.
+    """
+    for number in signal.valid_signals() - {signal.SIGINT, signal.SIGKILL, signal.SIGSTOP}:
+        handler = signal.getsignal(number)
+        if number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
+        elif handler not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.set_wakeup_fd(-1)
+
+
+def _forget_multiprocessing() -> None:
+    """The parent's children and finalizers are not ours; those of tasks are seen to when a worker leaves."""
+    import atexit
+
+    util = _setup.loaded_module("multiprocessing.util")
+    if util is None:
+        return
+    util._finalizer_registry.clear()
+    util._run_after_forkers()
+    process = _setup.loaded_module("multiprocessing.process")
+    if process is not None:
+        process._children = set()
+    atexit.register(util._exit_function)
+
+
+def leave_worker() -> None:
+    """End this worker as a program ends, but for the parent's objects: their finalizers are not to run here."""
+    import atexit
+    import threading
+
+    try:
+        threading._shutdown()
+        atexit._run_exitfuncs()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    _flush()
+    os._exit(0)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: S112, PERF203 - closed, full, or not there: nobody is left to be told
+            continue
