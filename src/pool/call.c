@@ -152,6 +152,16 @@ void joblot__call_meet(joblot_call *call, struct joblot__peer *peer)
 
 /* ---- the wait ---- */
 
+static void weigh_death(joblot_call *call, const struct joblot__peer *peer)
+{
+    if (!peer->hello)
+        call->early_deaths += UNREADY_DEATH;
+    else if (joblot__shared64_load(&peer->channel->started, memory_order_relaxed) == 0)
+        call->early_deaths += READY_DEATH;
+    else
+        call->early_deaths = 0;
+}
+
 static bool take_event(joblot_call *call, struct joblot_event *event, joblot_status *status, joblot_error *err)
 {
     for (size_t k = 0; k < call->n_peers; k++) {
@@ -173,14 +183,12 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
         if (record != NULL)
             joblot__ring_consume(&peer->up); /* a COPIED that came too late */
         else if (peer->gone && joblot__call_verdict(call, peer, NULL)) {
-            if (!peer->hello)
-                call->early_deaths += UNREADY_DEATH;
-            else if (joblot__shared64_load(&peer->channel->started, memory_order_relaxed) == 0)
-                call->early_deaths += READY_DEATH;
-            else
-                call->early_deaths = 0;
+            bool enough = peer->unborn && call->n_peers > 1; /* RLIMIT_NPROC: the others go on, no more are asked for */
+            if (!enough)
+                weigh_death(call, peer);
             if (joblot__call_bury(call, i, event))
                 return true;
+            call->enough = enough;
             call->given_back = true;
             k = (size_t)-1; /* the list has changed */
             call->next_peer = 0;

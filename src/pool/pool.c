@@ -241,6 +241,7 @@ static void take_message(joblot_pool *pool, const struct joblot__server_message 
         peer->how.peak_memory = joblot__load_le64(m->b);
         mark_dead(pool, peer);
     } else if (peer != NULL && type == JOBLOT__FAILED) {
+        peer->unborn = true;
         mark_dead(pool, peer);
     }
     for (size_t i = 0; i < n_fds; i++)

@@ -52,6 +52,7 @@ struct joblot__peer {
     enum joblot__peer_state state;
     bool leased, asked; /* asked: the server was told to fork it */
     bool condemned;     /* killed as soon as its pidfd is there, and never leased */
+    bool unborn;        /* the server could not fork it */
     bool status_known, server_died;
     struct joblot__exit how;
     /* the leasing call's */
