@@ -134,6 +134,20 @@ struct joblot_server_hooks {
     void (*before_fork)(void *context);
     void (*after_fork_parent)(void *context);
     void (*after_fork_child)(void *context);
+    /* A program that is exec'd as a worker where this process has more than one thread, or cannot count them: its
+     * arguments, ended by NULL, to which two numbers are added for joblot_worker_run.  NULL: workers are forked all the
+     * same, which is for programs that know that their threads hold no lock over a fork. */
+    const char *const *worker_argv;
+};
+
+/* Around the fork of a server that is a fork of the caller, for programs that must know of it, as Python's.  They are
+ * called with no lock of the engine held, by the thread that opens the pool, or that needs a server after the first one
+ * has died.  after_child may use nothing of the pool. */
+struct joblot_fork_hooks {
+    void *context;
+    int (*before)(void *context);
+    void (*after_parent)(void *context, int before); /* before: what that returned */
+    void (*after_child)(void *context, int before);
 };
 
 enum { JOBLOT_ROLE_SERVER = 0, JOBLOT_ROLE_WORKER = 1 };
@@ -150,6 +164,12 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_server_run(int socket, int paren
                                                            const struct joblot_server_hooks *hooks, int *role,
                                                            joblot_error *err);
 
+/* joblot_worker_run - in a program that was exec'd as a worker: serve until the parent says to leave, or is gone.
+ *   server_pid, parent_pid  the last two arguments of the program, as numbers
+ * Returns JOBLOT_OK, or NOMEM | OS | FORMAT. */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_worker_run(const struct joblot_worker_hooks *hooks, int server_pid,
+                                                           int parent_pid, joblot_error *err);
+
 /* ------------------------------------------------------------------------------------------------------------------ */
 /* The parent's side                                                                                                   */
 
@@ -161,6 +181,10 @@ struct joblot_pool_options {
     /* A server that is a fork of the caller, made by joblot_pool_open: what its workers do.  Used when server_argv is
      * NULL.  The caller's stdio is flushed first; call it before there are threads. */
     const struct joblot_worker_hooks *hooks;
+    /* The same for a program that must know of forks: server->worker is what workers do.  They live as long as the pool,
+     * and in the server as long as that.  The functions around the server's own fork are optional. */
+    const struct joblot_server_hooks *server;
+    const struct joblot_fork_hooks *fork;
     /* A server that is exec'd, when the first worker is needed: its arguments and environment, ended by NULL, copied. */
     const char *const *server_argv;
     const char *const *server_env; /* NULL: the caller's at that time */
@@ -184,6 +208,10 @@ JOBLOT_API void joblot_pool_abandon(joblot_pool *pool);
  * alive: up to `capacity` of them in `pids`; returns how many there are. */
 JOBLOT_API int joblot_pool_server_pid(joblot_pool *pool);
 JOBLOT_API size_t joblot_pool_workers(joblot_pool *pool, int *pids, size_t capacity);
+
+/* joblot_pool_execs - how workers are started: 0, by fork, as far as is known; the number of threads of the server, or
+ * -errno where it could not count them: by exec, since then (see joblot_server_hooks.worker_argv). */
+JOBLOT_API int joblot_pool_execs(joblot_pool *pool);
 
 /* joblot_pool_leased - workers that calls hold now. */
 JOBLOT_API size_t joblot_pool_leased(joblot_pool *pool);

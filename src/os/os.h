@@ -57,6 +57,8 @@ int joblot__os_descriptor_limit(void);
 uint64_t joblot__os_identity(int fd);
 int joblot__os_read_text(const char *path, char *out, size_t capacity); /* terminated; length, cut at capacity - 1 */
 int joblot__os_dup(int fd);
+/* `n` descriptors from `first` on, which this program was exec'd with, are not to be inherited once more. */
+void joblot__os_close_on_exec(int first, int n);
 int joblot__os_punch(int fd, uint64_t size); /* gives the pages of a memfd back; it reads as zeros then */
 /* Bytes free for this process in the file system of a folder. */
 int64_t joblot__os_folder_free(const char *folder);

@@ -156,9 +156,18 @@ void joblot__os_stdin_null(void)
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    (void)dup2(fd, 0);
+    if (fd == 0) /* it was closed: the programs that we start are to have one */
+        (void)fcntl(fd, F_SETFD, 0);
+    else
+        (void)dup2(fd, 0);
     if (fd > 0)
         (void)close(fd);
+}
+
+void joblot__os_close_on_exec(int first, int n)
+{
+    for (int fd = first; fd < first + n; fd++)
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
 int joblot__os_pidfd(int pid)

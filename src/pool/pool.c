@@ -49,14 +49,17 @@ static joblot_status set_up(joblot_pool *pool, const struct joblot_pool_options 
         status = copy_list(options->server_argv, &pool->argv, err);
     if (status == JOBLOT_OK && options->server_env != NULL)
         status = copy_list(options->server_env, &pool->env, err);
-    if (status == JOBLOT_OK && options->server_argv == NULL)
+    if (status == JOBLOT_OK && options->server_argv == NULL) {
+        joblot__lock_take(&pool->lock);
         status = joblot__pool_start_server(pool, err);
+        joblot__lock_give(&pool->lock);
+    }
     return status;
 }
 
 joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot_pool **out, joblot_error *err)
 {
-    if (options == NULL || (options->server_argv == NULL && options->hooks == NULL))
+    if (options == NULL || (options->server_argv == NULL && options->hooks == NULL && options->server == NULL))
         return joblot__fail(err, JOBLOT_INVALID, 0, "a pool needs hooks, or the arguments of a server");
     if (joblot__os_read_stops() < 0)
         return joblot__fail(err, JOBLOT_INVALID, 0, "JOBLOT_TEST_STOP must be role:point:n:/file, see docs/testing.md");
@@ -88,14 +91,20 @@ joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot
 /* ---- the server ---- */
 
 /* The child of a pool without an exec'd server: it is the server, and its children are workers. */
-static _Noreturn void be_forked_server(joblot_pool *pool, int socket, int parent_pidfd, int parent_end)
+static _Noreturn void be_forked_server(joblot_pool *pool, int before, int socket, int parent_pidfd, int parent_end)
 {
     struct joblot_server_hooks hooks = {.worker = pool->options.hooks};
+    const struct joblot_fork_hooks *fork = pool->options.fork;
     joblot_error err = {.message = ""};
     int role;
+    if (pool->options.server != NULL)
+        hooks = *pool->options.server;
     joblot__os_reset_process();
     joblot__os_stdin_null();
     (void)joblot__os_close(parent_end);
+    joblot_pool_abandon(pool); /* it may have had a server before, and workers: they are the parent's */
+    if (fork != NULL && fork->after_child != NULL)
+        fork->after_child(fork->context, before);
     joblot_status status = joblot_server_run(socket, parent_pidfd, &hooks, &role, &err);
     if (status != JOBLOT_OK)
         (void)fprintf(stderr, "joblot %s %d: %s\n", role == JOBLOT_ROLE_WORKER ? "worker" : "server", joblot__os_pid(),
@@ -104,7 +113,7 @@ static _Noreturn void be_forked_server(joblot_pool *pool, int socket, int parent
     joblot__os_exit_now(status != JOBLOT_OK);
 }
 
-static joblot_status launch(joblot_pool *pool, int pair[2], int own_pidfd, int *pid, joblot_error *err)
+static joblot_status launch(joblot_pool *pool, int before, int pair[2], int own_pidfd, int *pid, joblot_error *err)
 {
     int rc;
     if (pool->argv != NULL) {
@@ -116,12 +125,12 @@ static joblot_status launch(joblot_pool *pool, int pair[2], int own_pidfd, int *
     (void)fflush(NULL); /* what is buffered here must not be written again by children */
     rc = joblot__os_fork();
     if (rc == 0)
-        be_forked_server(pool, pair[1], own_pidfd, pair[0]);
+        be_forked_server(pool, before, pair[1], own_pidfd, pair[0]);
     *pid = rc;
     return rc < 0 ? joblot__fail_os(err, -rc, "forking the server of worker processes") : JOBLOT_OK;
 }
 
-joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
+static joblot_status start_server(joblot_pool *pool, int before, joblot_error *err)
 {
     int pair[2] = {-1, -1}, pid = 0;
     joblot_status status = JOBLOT_OK;
@@ -130,7 +139,7 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     if (rc < 0)
         status = joblot__fail_os(err, -rc, "the socket of a server");
     else
-        status = launch(pool, pair, own, &pid, err);
+        status = launch(pool, before, pair, own, &pid, err);
     joblot__os_point("parent:server-launched");
     (void)joblot__os_close(own);
     (void)joblot__os_close(pair[1]);
@@ -153,8 +162,30 @@ joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
     pool->idle_told = false;
     memset(pool->server_knows, 0, sizeof pool->server_knows);
     pool->unheard = 0;
+    pool->execs = 0;
     joblot__os_point("parent:server-known");
     return JOBLOT_OK;
+}
+
+/* The hooks may wait for a lock of the program's (Python's GIL) whose holder waits for ours. */
+joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err)
+{
+    const struct joblot_fork_hooks *fork = pool->argv == NULL ? pool->options.fork : NULL;
+    joblot_status status = JOBLOT_OK;
+    int before = 0;
+    if (fork == NULL)
+        return start_server(pool, 0, err);
+    joblot__lock_give(&pool->lock);
+    if (fork->before != NULL)
+        before = fork->before(fork->context);
+    joblot__lock_take(&pool->lock);
+    if (pool->server_socket < 0) /* else another call was quicker */
+        status = start_server(pool, before, err);
+    joblot__lock_give(&pool->lock);
+    if (fork->after_parent != NULL)
+        fork->after_parent(fork->context, before);
+    joblot__lock_take(&pool->lock);
+    return status;
 }
 
 /* A server's end shows at its socket before it shows at its pidfd: it is waited for, for its last words, and followed. */
@@ -243,6 +274,8 @@ static void take_message(joblot_pool *pool, const struct joblot__server_message 
     } else if (peer != NULL && type == JOBLOT__FAILED) {
         peer->unborn = true;
         mark_dead(pool, peer);
+    } else if (type == JOBLOT__EXECS) {
+        pool->execs = (int)(int64_t)a;
     }
     for (size_t i = 0; i < n_fds; i++)
         (void)joblot__os_close(fds[i]);
@@ -358,6 +391,14 @@ size_t joblot_pool_workers(joblot_pool *pool, int *pids, size_t capacity)
     }
     joblot__lock_give(&pool->lock);
     return n;
+}
+
+int joblot_pool_execs(joblot_pool *pool)
+{
+    joblot__lock_take(&pool->lock);
+    int execs = pool->execs;
+    joblot__lock_give(&pool->lock);
+    return execs;
 }
 
 size_t joblot_pool_leased(joblot_pool *pool)

@@ -84,6 +84,7 @@ struct joblot_pool {
     int owner_pid;
     int server_pid, server_pidfd, server_socket; /* 0, -1, -1: none */
     bool preloaded;
+    int execs; /* see joblot_pool_execs */
     unsigned unheard; /* messages of the server in a row that could not be received */
     uint32_t last_id;
     joblot_segment_cache *segments;
@@ -141,7 +142,7 @@ void joblot__peer_take(struct joblot__peer *peer, uint32_t type, const unsigned 
 /* Gives up what was handed over with answers up to that of task `sequence`, and was not taken. */
 void joblot__peer_drop_handed(struct joblot__peer *peer, uint64_t sequence);
 
-/* pool.c; with the lock held */
+/* pool.c; with the lock held.  Where the pool has fork hooks the lock is given back around them. */
 joblot_status joblot__pool_start_server(joblot_pool *pool, joblot_error *err);
 joblot_status joblot__pool_ask(joblot_pool *pool, struct joblot__peer *peer, const int worker_fds[4], const void *preload,
                                size_t preload_size, joblot_error *err);

@@ -7,6 +7,8 @@
 #include "../os/os.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 enum { SIGKILL_NUMBER = 9 };
 enum { NOTHING = 0, REPORT_SPAWNED, REPORT_FAILED, REPORT_DIED };
@@ -28,6 +30,8 @@ struct server {
     struct child *children;
     size_t n_children;
     bool prepared, closing;
+    int execs;      /* why workers are exec'd: number of threads, or -errno; 0: they are not */
+    bool execs_said;
     int64_t deadline; /* when closing */
     struct joblot__poll *set;
     size_t set_size;
@@ -66,10 +70,19 @@ static bool report(struct server *s, struct child *c)
     return true;
 }
 
+/* That workers are exec'd, and why; once. */
+static bool report_execs(struct server *s)
+{
+    struct child nobody = {.id = 0};
+    if (s->execs != 0 && !s->execs_said)
+        s->execs_said = send_report(s, &nobody, JOBLOT__EXECS, (uint64_t)(int64_t)s->execs, 0, -1);
+    return s->execs == 0 || s->execs_said;
+}
+
 /* Sends what is due; frees children that are over.  False when the parent's queue is full. */
 static bool report_all(struct server *s)
 {
-    bool all = true;
+    bool all = report_execs(s);
     for (struct child **link = &s->children; *link != NULL;) {
         struct child *c = *link;
         bool sent = !(c->spawned || c->died || c->error != 0) || report(s, c);
@@ -136,10 +149,56 @@ static void prepare(struct server *s, const void *preload, size_t size)
         s->hooks->prepare(s->hooks->context, preload, size);
 }
 
+/* A fork copies one thread; a lock that another one holds then stays locked in the copy for good. */
+static bool may_fork(struct server *s)
+{
+    if (s->hooks->worker_argv == NULL)
+        return true;
+    int n = joblot__os_thread_count();
+    if (n != 1)
+        s->execs = n == 0 ? -ENOENT : n;
+    return n == 1;
+}
+
+/* The pid of a program that was exec'd as a worker, or -errno. */
+static int exec_worker(struct server *s, int parent_pid, const int *fds)
+{
+    char numbers[2][16];
+    size_t n = 0;
+    int pid;
+    while (s->hooks->worker_argv[n] != NULL)
+        n++;
+    const char **argv = joblot__malloc((n + 3) * sizeof *argv);
+    if (argv == NULL)
+        return -ENOMEM;
+    memcpy(argv, s->hooks->worker_argv, n * sizeof *argv);
+    (void)snprintf(numbers[0], sizeof numbers[0], "%d", s->pid);
+    (void)snprintf(numbers[1], sizeof numbers[1], "%d", parent_pid);
+    argv[n] = numbers[0];
+    argv[n + 1] = numbers[1];
+    argv[n + 2] = NULL;
+    int rc = joblot__os_spawn(argv, NULL, fds, 4, &pid);
+    joblot__free(argv);
+    return rc < 0 ? rc : pid;
+}
+
+/* The pid of a forked worker, or -errno.  Returns in the worker, with 0, when that has done all its tasks. */
+static int fork_worker(struct server *s, int parent_pid, const int *fds, joblot_status *status, joblot_error *err)
+{
+    const struct joblot_server_hooks *hooks = s->hooks;
+    if (hooks->before_fork != NULL)
+        hooks->before_fork(hooks->context);
+    int pid = joblot__os_fork();
+    if (pid == 0)
+        *status = become_worker(s, fds, parent_pid, err);
+    else if (hooks->after_fork_parent != NULL)
+        hooks->after_fork_parent(hooks->context);
+    return pid;
+}
+
 /* Returns in the server, or (true) in the new worker when that has done all its tasks. */
 static bool spawn(struct server *s, uint32_t id, int parent_pid, const int *fds, joblot_status *status, joblot_error *err)
 {
-    const struct joblot_server_hooks *hooks = s->hooks;
     struct child *c = joblot__calloc(1, sizeof *c);
     if (c == NULL) { /* the parent waits for a word about this worker: the server's end is one */
         *status = joblot__fail_nomem(err, sizeof *c, "a worker's record");
@@ -149,16 +208,11 @@ static bool spawn(struct server *s, uint32_t id, int parent_pid, const int *fds,
     c->id = id;
     c->pidfd = -1;
     joblot__os_point("server:worker-wanted");
-    if (hooks->before_fork != NULL)
-        hooks->before_fork(hooks->context);
-    int pid = joblot__os_fork();
+    int pid = may_fork(s) ? fork_worker(s, parent_pid, fds, status, err) : exec_worker(s, parent_pid, fds);
     if (pid == 0) {
         joblot__free(c);
-        *status = become_worker(s, fds, parent_pid, err);
         return true;
     }
-    if (hooks->after_fork_parent != NULL)
-        hooks->after_fork_parent(hooks->context);
     c->pid = pid;
     c->error = pid < 0 ? -pid : 0;
     if (pid > 0) {
@@ -301,6 +355,22 @@ static joblot_status serve(struct server *s, int *role, joblot_error *err)
         if (rc == 0)
             joblot__idle_trim(&s->idle);
     }
+}
+
+joblot_status joblot_worker_run(const struct joblot_worker_hooks *hooks, int server_pid, int parent_pid,
+                                joblot_error *err)
+{
+    const struct joblot__worker_fds fds = {.channel = 3, .socket = 4, .bell = 5, .parent_bell = 6};
+    if (hooks == NULL || server_pid <= 0)
+        return joblot__fail(err, JOBLOT_INVALID, 0, "a worker needs to know what it does, and whose it is");
+    (void)joblot__os_read_stops(); /* the parent has checked it */
+    joblot__os_ignore_interrupts();
+    if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
+        return joblot__fail(err, JOBLOT_OS, 0, "the server went while this worker was being started");
+    joblot__os_point("worker:bound");
+    joblot__os_raise_oom_score();
+    joblot__os_close_on_exec(3, 4);
+    return joblot__worker_run(hooks, &fds, parent_pid, err);
 }
 
 joblot_status joblot_server_run(int socket, int parent_pidfd, const struct joblot_server_hooks *hooks, int *role,

@@ -93,6 +93,7 @@ enum {
     JOBLOT__SPAWNED,   /* worker; a: pid; fd: pidfd */
     JOBLOT__FAILED,    /* worker; a: errno of the fork */
     JOBLOT__DIED,      /* worker; a: wait status; b: peak memory in bytes */
+    JOBLOT__EXECS,     /* a: number of threads, or -errno: workers are started by exec from now on */
     JOBLOT__IDLE       /* worker: slot; a: size, 0: the slot is empty; fd: the segment, or with slot UINT32_MAX the idle page */
 };
 
