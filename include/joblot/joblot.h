@@ -3,6 +3,7 @@
 #define JOBLOT_JOBLOT_H
 
 #include <joblot/base.h>
+#include <joblot/codec.h>
 #include <joblot/ndarray.h>
 #include <joblot/pool.h>
 #include <joblot/segment.h>

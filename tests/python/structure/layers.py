@@ -26,7 +26,8 @@ STANDARD = {
 EXTRA = {
     "_core": {"Python.h", "structmember.h"},
     "hash": {"xxhash.h", "immintrin.h", "arm_neon.h"},
-    "codec": {"zlib.h", "bzlib.h", "lzma.h", "lz4.h", "lz4hc.h", "lz4frame.h", "zstd.h", "libdeflate.h", "isa-l.h"},
+    "codec": {"zlib.h", "bzlib.h", "lzma.h", "lz4.h", "lz4hc.h", "lz4frame.h", "zstd.h", "zstd_errors.h",
+              "libdeflate.h", "isa-l.h"},
     "ndarray": {"immintrin.h", "arm_neon.h"},
 }
 
