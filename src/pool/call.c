@@ -9,6 +9,7 @@
 /* In a row: workers that died before they were ready weigh more than those that died ready, without a task. */
 enum { MAX_EARLY_DEATHS = 40, UNREADY_DEATH = 4, READY_DEATH = 1, LOOK_EVERY = 64 };
 static const int64_t CANCEL_NS = 100000000; /* what a running task has left when its call ends early */
+static const int64_t SETTLE_NS = 5000000;   /* workers go to sleep within microseconds of their last answer */
 
 /* ---- open, note, submit ---- */
 
@@ -369,6 +370,34 @@ static bool all_idle(joblot_call *call)
     return idle;
 }
 
+/* Does a worker still map segments beyond its tasks, and has it not gone to sleep since? */
+static bool any_holds(const joblot_call *call)
+{
+    for (size_t i = 0; i < call->n_peers; i++) {
+        const struct joblot__peer *peer = call->peers[i];
+        if (peer->gone || peer->garbled ||
+            joblot__shared32_load(&peer->channel->worker_sleeps, memory_order_relaxed) == JOBLOT__SLEEPS_IDLE)
+            continue;
+        for (size_t k = 0; k < peer->n_told; k++)
+            if (peer->told[k].kept)
+                return true;
+    }
+    return false;
+}
+
+/* What workers said of segments since their last answer.  One whose large answer was taken a moment ago may be about to
+ * say that it no longer keeps the segment under it: heard now, that memory need not wait for the next call. */
+static void hear_last_words(joblot_call *call)
+{
+    int64_t deadline = joblot__os_clock() + SETTLE_NS, left = SETTLE_NS;
+    bool interrupted;
+    (void)all_idle(call);
+    while (left > 0 && any_holds(call) && joblot__call_sleep(call, left, &interrupted, NULL) == JOBLOT_OK) {
+        (void)all_idle(call);
+        left = deadline - joblot__os_clock();
+    }
+}
+
 static void cancel(joblot_call *call)
 {
     int64_t deadline = joblot__os_clock() + CANCEL_NS;
@@ -411,7 +440,7 @@ void joblot_call_close(joblot_call *call)
     if (call->pending > 0)
         cancel(call);
     else
-        (void)all_idle(call); /* what workers said of segments since their last answer */
+        hear_last_words(call);
     joblot_segment_release(call->copied);
     joblot__queue_clear(&call->queued);
     (void)joblot_segment_cache_trim(call->pool->segments);
