@@ -58,16 +58,18 @@ class Program:
         Where its file lies; `here` in the program.
     how : {'script', '-c', 'stdin', '-m', 'exec'}
         How Python gets to see it.
+    prefix : list of str
+        A command that runs the interpreter, such as ``setpriv`` with its options; it has to do so by exec.
     """
 
-    def __init__(self, text, folder, limit=60.0, environ=None, how="script"):
+    def __init__(self, text, folder, limit=60.0, environ=None, how="script", prefix=()):
         self.folder = pathlib.Path(folder)
         self.limit = limit
         self.mark = uuid.uuid4().hex
         self.temp = tempfile.mkdtemp(prefix="joblot-")  # a short name: multiprocessing makes sockets there
         self.shm = _listing("/dev/shm")
         self.text = PRELUDE + textwrap.dedent(text)
-        self.start([sys.executable, *self.arguments(how)], environ or {}, how == "stdin")
+        self.start([*prefix, sys.executable, *self.arguments(how)], environ or {}, how == "stdin")
 
     def arguments(self, how):
         """What follows the interpreter's name."""

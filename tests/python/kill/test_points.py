@@ -77,8 +77,8 @@ def test_a_kill_at_a_point(tmp_path, point, victim, backend):
             assert program.ends_well() == []
 
 
-# Up to the commit of its answer a death costs the task; from then on it costs nothing, or a large answer that the parent
-# has not read yet.
+# Up to the commit of its answer a death costs the task; from then on it costs nothing, or a large answer that the
+# parent has not read yet.
 LOSSES = {"task-started": 1, "in-function": 1, "answer-written": 1, "held-written": 1, "answer-committed": 0,
           "function-returned": 0, "held-committed": None, "answer-held": None}  # fmt: skip
 
