@@ -58,9 +58,10 @@ needs_workers = pytest.mark.skipif(
 # joblib's documented default is read-only; counting that in every case would hide the rest.
 DEFAULT_MMAP_MODE = "r" if NAME == "joblib" else "c"
 
-BACKENDS = ("loky", "threading", "sequential")
+PROCESSES = ("loky", "multiprocessing")
+BACKENDS = (*PROCESSES, "threading", "sequential")
 
 
 def shares_memory(backend):
     """Whether tasks of this backend get the very objects of the caller."""
-    return NAME == "plain" or backend != "loky"
+    return NAME == "plain" or backend not in PROCESSES

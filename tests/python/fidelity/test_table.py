@@ -11,13 +11,13 @@ import pytest
 from . import tasks
 from .catalogue import load_all
 from .exact import Rules, assert_described, describe
-from .library import BACKENDS, DEFAULT_MMAP_MODE, Parallel, delayed, shares_memory
+from .library import BACKENDS, DEFAULT_MMAP_MODE, PROCESSES, Parallel, delayed, shares_memory
 
 BATCH = 40
 CASES = load_all()
 ROWS = [(name, size) for name, case in CASES.items() for size in case.sizes]
-DIRECTIONS = [("loky", way) for way in ("seen", "closure", "echo", "made")]
-DIRECTIONS += [(backend, way) for backend in BACKENDS[1:] for way in ("seen", "echo")]
+DIRECTIONS = [(backend, way) for backend in PROCESSES for way in ("seen", "closure", "echo", "made")]
+DIRECTIONS += [(backend, way) for backend in BACKENDS if backend not in PROCESSES for way in ("seen", "echo")]
 
 
 def rows_for(backend, way):
@@ -26,7 +26,7 @@ def rows_for(backend, way):
     return [
         (name, size)
         for name, size in ROWS
-        if (backend == "loky" or size == "small")
+        if (backend in PROCESSES or size == "small")
         and not (way == "closure" and name.startswith(("dtype", "scalar")))
     ]
 
@@ -38,6 +38,16 @@ TABLE = [
 ]
 
 outcomes = {}
+# One `Parallel` for each backend, in its `with` block: what forks this process does so once.
+blocks = {}
+
+
+def call_of(backend):
+    if backend not in blocks:
+        blocks[backend] = Parallel(n_jobs=2, backend=backend)
+        blocks[backend].__enter__()
+    return blocks[backend]
+
 
 
 def call_for(way, name, size, folder, x):
@@ -55,7 +65,7 @@ def run(backend, way, rows, folder):
     calls = [
         call_for(way, name, size, folder, x) for (name, size), x in zip(rows, subjects)
     ]
-    results = Parallel(n_jobs=2, backend=backend)(calls)
+    results = call_of(backend)(calls)
     got = [
         (kind, describe(value) if kind == "value" and way in ("echo", "made") else value)
         for kind, value in results
@@ -87,7 +97,10 @@ def outcome(backend, way, row, folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("files"))
+    yield str(tmp_path_factory.mktemp("files"))
+    for parallel in blocks.values():
+        parallel.__exit__(None, None, None)
+    blocks.clear()
 
 
 @pytest.mark.parametrize("backend, way, row", TABLE)
