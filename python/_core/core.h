@@ -30,7 +30,7 @@ struct core_warm {
 };
 
 struct core_state {
-    PyTypeObject *delayed_type, *encoder_type, *handle_type, *memory_type, *pool_type;
+    PyTypeObject *thread_queue_type, *delayed_type, *encoder_type, *handle_type, *memory_type, *pool_type;
     PyObject *by_value;     /* exception: only cloudpickle can do this */
     PyObject *array_function;
     PyObject *errors[11];   /* -status: exception class, or NULL */
@@ -58,7 +58,7 @@ PyObject *core_take_exception(void);
 /* ---- types ---- */
 
 extern PyType_Spec joblot__delayed_spec, joblot__encoder_spec, joblot__handle_spec, joblot__memory_spec,
-    joblot__pool_spec;
+    joblot__pool_spec, joblot__thread_queue_spec;
 void joblot__delayed_finish(PyTypeObject *type);
 
 /* Bytes that NumPy and others see through the buffer protocol: on the heap, or a worker's mapping of a segment. */

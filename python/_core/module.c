@@ -77,7 +77,8 @@ add_types(PyObject *module, struct core_state *st)
         add_type(module, &joblot__encoder_spec, &st->encoder_type, "Encoder") < 0 ||
         add_type(module, &joblot__handle_spec, &st->handle_type, "Handle") < 0 ||
         add_type(module, &joblot__memory_spec, &st->memory_type, "Memory") < 0 ||
-        add_type(module, &joblot__pool_spec, &st->pool_type, "Pool") < 0)
+        add_type(module, &joblot__pool_spec, &st->pool_type, "Pool") < 0 ||
+        add_type(module, &joblot__thread_queue_spec, &st->thread_queue_type, "ThreadQueue") < 0)
         return -1;
     joblot__delayed_finish(st->delayed_type);
     return 0;
@@ -102,7 +103,7 @@ exec_module(PyObject *module)
 }
 
 #define VISIT_ALL(X)                                                                                                 \
-    X(st->delayed_type) X(st->encoder_type) X(st->handle_type) X(st->memory_type) X(st->pool_type) X(st->by_value)   \
+    X(st->delayed_type) X(st->encoder_type) X(st->handle_type) X(st->memory_type) X(st->pool_type) X(st->thread_queue_type) X(st->by_value)   \
     X(st->array_function) X(st->dtypes) X(st->loads) X(st->numpy) X(st->dtype) X(st->ndarray) X(st->memmap) X(st->matrix)         \
     X(st->recarray) X(st->masked) X(st->empty) X(st->helpers)
 

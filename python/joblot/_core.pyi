@@ -14,3 +14,16 @@ class delayed(Generic[P, R]):
     __wrapped__: Callable[P, R]
     def __init__(self, function: Callable[P, R]) -> None: ...
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Callable[P, R], tuple[Any, ...], dict[str, Any]]: ...
+
+class ThreadQueue:
+    results: list[Any]
+    n_completed: int
+    n_threads: int
+    exhausted: bool
+    stopped: bool
+    end_is_told: bool
+    def __init__(
+        self, tasks: Any, pending: Any, local: Any, nested: dict[str, Any], progress: Any, notify: bool
+    ) -> None: ...
+    def draw(self) -> bool: ...
+    def work(self) -> None: ...
