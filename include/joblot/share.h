@@ -30,10 +30,17 @@ extern "C" {
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_worker_hand_over(joblot_worker *worker, joblot_segment *segment,
                                                                  joblot_error *err);
 
-/* joblot_mapping_segment - the parent's id of the segment.  joblot_mapping_own_fd - its descriptor in this process, or -1
- * when the parent has had it forgotten. */
+/* joblot_mapping_segment - the parent's id of the segment.  joblot_mapping_identity - as joblot_segment_identity. */
 JOBLOT_API uint32_t joblot_mapping_segment(const joblot_mapping *mapping);
-JOBLOT_API int joblot_mapping_own_fd(const joblot_mapping *mapping);
+JOBLOT_API uint64_t joblot_mapping_identity(const joblot_mapping *mapping);
+
+/* joblot_mapping_adopt - a segment of this process with the memory of one that is mapped, to be lent to workers of its own.
+ * Returns JOBLOT_OK (joblot_segment_release it), or NOMEM | OS (out of descriptors, or the parent has had it forgotten). */
+JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_mapping_adopt(const joblot_mapping *mapping, joblot_segment **out,
+                                                              joblot_error *err);
+
+/* joblot_mapping_is_kept - 1 when the parent was told that the segment is mapped beyond the task that brought it. */
+JOBLOT_API int joblot_mapping_is_kept(const joblot_mapping *mapping);
 
 /* joblot_mapping_lend - this mapping does not keep the parent from giving the segment up.
  *

@@ -40,6 +40,12 @@ struct core_state {
     PyObject *dtype, *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */
     PyObject *helpers;      /* joblot._transport, imported when first needed */
     struct core_warm warm;
+    struct core_memory **live; /* memory that programs work in, by address: shared.c */
+    size_t n_live, live_capacity;
+    struct core_pool *pools;   /* all there are */
+    PyObject *object_function; /* joblot._core._object */
+    PyObject *shared_class;    /* joblot._shared.Shared, once it is imported */
+    PyObject *objects;         /* a worker's: id of a segment -> Shared */
 };
 
 extern struct PyModuleDef joblot__core_module;
@@ -61,15 +67,21 @@ extern PyType_Spec joblot__delayed_spec, joblot__encoder_spec, joblot__handle_sp
     joblot__pool_spec, joblot__thread_queue_spec;
 void joblot__delayed_finish(PyTypeObject *type);
 
-/* Bytes that NumPy and others see through the buffer protocol: on the heap, or a worker's mapping of a segment. */
+/* Bytes that NumPy and others see through the buffer protocol: on the heap, a worker's mapping of a segment, or a segment
+ * of this process.  `live`: programs work in it, see shared.h. */
 struct core_memory {
     PyObject_HEAD
     unsigned char *data;
     Py_ssize_t size;
     size_t capacity;         /* of data, on the heap */
-    joblot_mapping *mapping; /* NULL: data is on the heap */
-    bool readonly;
+    joblot_mapping *mapping; /* of a segment of the parent's */
+    joblot_segment *segment; /* of this process; with a mapping as well: the same memory, for workers of a worker */
+    bool readonly, live;
+    bool lent;               /* the parent may give the segment up all the same */
+    uint32_t parent_id;      /* by which the parent names it; 0: it does not */
+    uint64_t identity;
 };
+struct core_memory *core_memory_bare(struct core_state *st); /* all zero */
 struct core_memory *core_memory_new(struct core_state *st, Py_ssize_t size);
 struct core_memory *core_memory_map(struct core_state *st, joblot_worker *worker, const struct joblot_arrived *part,
                                     enum joblot_map_mode mode, bool readonly);
@@ -112,8 +124,18 @@ struct core_entry {
     uint64_t offset;               /* SMALL: in part 2; else in the segment */
     joblot_segment *segment;       /* borrowed */
     size_t form, form_size;        /* in encoder.forms */
+    size_t group;                  /* SHARED, HANDED, OBJECT, and RAW in live memory: encoder.groups[group - 1]; else 0 */
+    uint32_t shared_id;            /* SHARED in an answer: the parent's id of the segment */
 };
-enum core_entry_kind { CORE_SMALL = 0, CORE_LARGE, CORE_RAW };
+/* SHARED: in memory that both sides have; HANDED: in an answer, in memory that the worker made; OBJECT: of joblot.share. */
+enum core_entry_kind { CORE_SMALL = 0, CORE_LARGE, CORE_RAW, CORE_SHARED, CORE_HANDED, CORE_OBJECT };
+
+/* Live memory that entries of a message lie in, and what they need of it: one part of the message. */
+struct core_group {
+    struct core_memory *memory;
+    uint64_t low, high;
+    size_t part;
+};
 
 struct core_bytes {
     unsigned char *data;
@@ -144,6 +166,9 @@ struct core_encoder {
     size_t n_parts, parts_capacity;
     struct core_shares *shares;
     joblot_call *call; /* of an argument: where segments come from */
+    joblot_worker *worker; /* of a result: who hands segments over */
+    struct core_group *groups;
+    size_t n_groups, groups_capacity;
 };
 struct core_encoder *core_encoder_new(struct core_state *st);
 void core_encoder_reset(struct core_encoder *e);
@@ -154,6 +179,7 @@ int core_is_by_reference(PyObject *obj, PyObject *main_names);
 /* entries.c: takes an array, or a contiguous buffer, into the message; -1: an exception is set. */
 int core_add_array(struct core_encoder *e, PyObject *array, enum core_class cls);
 int core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t size);
+int core_add_object(struct core_encoder *e, PyObject *memory);
 int core_finish_parts(struct core_encoder *e);
 void core_clear_entries(struct core_encoder *e);
 
@@ -212,12 +238,20 @@ struct core_decoder {
     size_t table_size, inline_size;
     PyObject *keep[3]; /* parts 0 to 2 where they had to be read */
     joblot_status status; /* of a read that failed */
+    struct core_memory *memory; /* what the parts lie in, where that is no message: shared.c */
+    PyObject *copies;           /* part -> Memory, of what was handed over and did not arrive */
 };
 /* Part 0. The decoder's storage is the caller's; clear it. -1: an exception is set. */
 int core_decoder_init(struct core_decoder *d, const unsigned char **stream, size_t *size);
 PyObject *core_decode(struct core_decoder *d, const unsigned char *pickle, size_t size);
 void core_decoder_clear(struct core_decoder *d);
 PyObject *core_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs); /* joblot._core._array */
+PyObject *core_object(PyObject *module, PyObject *handle);                        /* joblot._core._object */
+/* A part in memory of its own. */
+struct core_memory *core_decoder_copy(struct core_decoder *d, size_t part);
+/* ndarray.__new__(cls, shape, dtype, buffer, offset, strides) */
+PyObject *core_new_array(struct core_state *st, PyObject *cls, const struct joblot_array *a, PyObject *dtype,
+                         PyObject *buffer, uint64_t offset);
 
 
 /* ---- worker.c, pool.c ---- */

@@ -1,5 +1,5 @@
 /* decode.c - from a message back to an object: arrays are made when the unpickler reaches them. */
-#include "core.h"
+#include "shared.h"
 
 #include <string.h>
 
@@ -7,14 +7,13 @@
 struct handle {
     PyObject_HEAD
     struct core_decoder *d;
-    unsigned char cls, mode, kind;
-    uint32_t part;
-    uint64_t offset, size;
+    unsigned char cls;
+    struct core_place place;
     const unsigned char *form;
     size_t form_size;
 };
 
-enum { ENTRY_SIZE = 32 };
+enum { ENTRY_SIZE = 40 };
 
 static uint64_t
 get_le(const unsigned char *at, int bytes)
@@ -27,10 +26,17 @@ get_le(const unsigned char *at, int bytes)
 
 /* ---- parts ---- */
 
+/* Parts that lie here: of a task, or of an object that was shared.  Else they are those of an event. */
+static bool
+is_here(const struct core_decoder *d)
+{
+    return d->arrived != NULL;
+}
+
 static uint64_t
 part_size(const struct core_decoder *d, size_t i)
 {
-    return d->worker != NULL ? d->arrived[i].size : d->event->sizes[i];
+    return is_here(d) ? d->arrived[i].size : d->event->sizes[i];
 }
 
 /* Copies a part to memory of ours. */
@@ -39,7 +45,7 @@ read_part(struct core_decoder *d, size_t i, void *out)
 {
     joblot_error err;
     joblot_status status = JOBLOT_OK;
-    if (d->worker != NULL && d->arrived[i].data != NULL) {
+    if (is_here(d) && d->arrived[i].data != NULL) {
         memcpy(out, d->arrived[i].data, (size_t)d->arrived[i].size);
     } else if (d->worker != NULL) {
         joblot_mapping *mapping;
@@ -65,7 +71,7 @@ static int
 find_part(struct core_decoder *d, size_t i, const unsigned char **data, size_t *size)
 {
     *size = (size_t)part_size(d, i);
-    *data = d->worker != NULL ? d->arrived[i].data : joblot_event_data(d->call, d->event, i);
+    *data = is_here(d) ? d->arrived[i].data : joblot_event_data(d->call, d->event, i);
     if (*data != NULL)
         return 0;
     struct core_memory *memory = core_memory_new(d->st, (Py_ssize_t)*size);
@@ -101,20 +107,47 @@ core_decoder_clear(struct core_decoder *d)
 {
     for (int i = 0; i < 3; i++)
         Py_CLEAR(d->keep[i]);
+    Py_CLEAR(d->copies);
+}
+
+struct core_memory *
+core_decoder_copy(struct core_decoder *d, size_t part)
+{
+    struct core_memory *memory = core_memory_new(d->st, (Py_ssize_t)part_size(d, part));
+    if (memory != NULL && memory->size > 0 && read_part(d, part, memory->data) < 0)
+        Py_CLEAR(memory);
+    return memory;
 }
 
 /* ---- handles ---- */
 
+/* Some of a Memory's bytes, as an object with a buffer. */
 static PyObject *
-raw_buffer(struct core_decoder *d, uint32_t part)
+slice_of(struct core_memory *memory, uint64_t offset, uint64_t size)
 {
-    struct core_memory *memory;
-    if (d->worker != NULL && d->arrived[part].segment != 0)
-        return (PyObject *)core_memory_map(d->st, d->worker, &d->arrived[part], JOBLOT_MAP_PRIVATE, false);
-    memory = core_memory_new(d->st, (Py_ssize_t)part_size(d, part));
-    if (memory != NULL && memory->size > 0 && read_part(d, part, memory->data) < 0)
-        Py_CLEAR(memory);
-    return (PyObject *)memory;
+    PyObject *whole = PyMemoryView_FromObject((PyObject *)memory), *part = NULL;
+    if (whole != NULL)
+        part = PySequence_GetSlice(whole, (Py_ssize_t)offset, (Py_ssize_t)(offset + size));
+    Py_XDECREF(whole);
+    return part;
+}
+
+static PyObject *
+raw_buffer(struct core_decoder *d, const struct core_place *place, bool live)
+{
+    if (live) {
+        uint64_t offset;
+        struct core_memory *memory = core_shared_take(d, place, &offset);
+        PyObject *slice = memory ? slice_of(memory, offset, place->size) : NULL;
+        Py_XDECREF(memory);
+        return slice;
+    }
+    if (d->memory != NULL)
+        return slice_of(d->memory, (uint64_t)((const unsigned char *)d->arrived[place->part].data - d->memory->data),
+                        place->size);
+    if (d->worker != NULL && d->arrived[place->part].segment != 0)
+        return (PyObject *)core_memory_map(d->st, d->worker, &d->arrived[place->part], JOBLOT_MAP_PRIVATE, false);
+    return (PyObject *)core_decoder_copy(d, place->part);
 }
 
 static PyObject *
@@ -129,24 +162,27 @@ small_raw_buffer(struct core_decoder *d, uint64_t offset, uint64_t size)
 static PyObject *
 make_handle(struct core_decoder *d, const unsigned char *at, uint64_t form_size)
 {
-    uint32_t part = (uint32_t)get_le(at + 4, 4);
-    uint64_t offset = get_le(at + 8, 8), size = get_le(at + 16, 8);
-    if (part >= d->n_parts || offset > part_size(d, part) || size > part_size(d, part) - offset) {
+    struct core_place place = {.kind = at[0],
+                               .mode = at[2],
+                               .part = (uint32_t)get_le(at + 4, 4),
+                               .segment = (uint32_t)get_le(at + 28, 4),
+                               .offset = get_le(at + 8, 8),
+                               .size = get_le(at + 16, 8),
+                               .start = get_le(at + 32, 8)};
+    bool has_part = place.kind != CORE_SHARED || is_here(d);
+    if (has_part && (place.part >= d->n_parts || place.offset > part_size(d, place.part) ||
+                     place.size > part_size(d, place.part) - place.offset)) {
         PyErr_SetString(PyExc_ValueError, "a message whose table of arrays does not fit its parts");
         return NULL;
     }
-    if (at[0] == 2) /* CORE_RAW */
-        return part == 2 ? small_raw_buffer(d, offset, size) : raw_buffer(d, part);
+    if (place.kind == CORE_RAW)
+        return place.part == 2 ? small_raw_buffer(d, place.offset, place.size) : raw_buffer(d, &place, at[3] != 0);
     struct handle *handle = PyObject_New(struct handle, d->st->handle_type);
     if (handle == NULL)
         return NULL;
     handle->d = d;
-    handle->kind = at[0];
     handle->cls = at[1];
-    handle->mode = at[2];
-    handle->part = part;
-    handle->offset = offset;
-    handle->size = size;
+    handle->place = place;
     handle->form = at + ENTRY_SIZE;
     handle->form_size = (size_t)form_size;
     return (PyObject *)handle;
@@ -160,7 +196,7 @@ make_handles(struct core_decoder *d)
     while (list != NULL && at < d->table_size) {
         const unsigned char *entry = d->table + at;
         size_t left = d->table_size - at;
-        uint64_t form_size = left >= ENTRY_SIZE ? get_le(entry + 24, 8) : 0;
+        uint64_t form_size = left >= ENTRY_SIZE ? get_le(entry + 24, 4) : 0;
         if (left < ENTRY_SIZE || form_size > left - ENTRY_SIZE) {
             PyErr_SetString(PyExc_ValueError, "a message whose table of arrays is cut");
             Py_CLEAR(list);
@@ -226,10 +262,9 @@ int_tuple(const int64_t *values, int n)
     return tuple;
 }
 
-/* ndarray.__new__(cls, shape, dtype, buffer, offset, strides) */
-static PyObject *
-new_array(struct core_state *st, PyObject *cls, const struct joblot_array *a, PyObject *dtype, PyObject *buffer,
-          uint64_t offset)
+PyObject *
+core_new_array(struct core_state *st, PyObject *cls, const struct joblot_array *a, PyObject *dtype, PyObject *buffer,
+               uint64_t offset)
 {
     PyObject *shape = int_tuple(a->shape, a->ndim), *strides = int_tuple(a->strides, a->ndim), *array = NULL;
     if (shape != NULL && strides != NULL)
@@ -256,13 +291,13 @@ is_contiguous(const struct joblot_array *a, bool fortran)
 static int
 fill_from_message(struct handle *h, void *out)
 {
-    if (h->size == 0)
+    if (h->place.size == 0)
         return 0;
-    if (h->kind == CORE_SMALL) {
-        memcpy(out, h->d->inline_bytes + h->offset, (size_t)h->size);
+    if (h->place.kind == CORE_SMALL) {
+        memcpy(out, h->d->inline_bytes + h->place.offset, (size_t)h->place.size);
         return 0;
     }
-    return read_part(h->d, h->part, out);
+    return read_part(h->d, h->place.part, out);
 }
 
 /* An array on memory of ours, which is likely to be there already: a page that is touched for the first time costs more
@@ -270,12 +305,12 @@ fill_from_message(struct handle *h, void *out)
 static PyObject *
 warm_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
 {
-    struct core_memory *memory = core_memory_new(h->d->st, (Py_ssize_t)h->size);
+    struct core_memory *memory = core_memory_new(h->d->st, (Py_ssize_t)h->place.size);
     if (memory == NULL)
         return NULL;
     PyObject *array = fill_from_message(h, memory->data) < 0
                           ? NULL
-                          : new_array(h->d->st, cls, a, dtype, (PyObject *)memory, offset);
+                          : core_new_array(h->d->st, cls, a, dtype, (PyObject *)memory, offset);
     Py_DECREF(memory);
     return array;
 }
@@ -288,7 +323,7 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
     struct core_view view;
     bool c_order = is_contiguous(a, false), whole = offset == 0 && (c_order || is_contiguous(a, true));
     PyObject *array = NULL, *base = NULL;
-    if (h->d->worker == NULL && core_is_warm_size(h->size))
+    if (h->d->worker == NULL && core_is_warm_size(h->place.size))
         return warm_array(h, cls, a, dtype, offset);
     if (whole) { /* not numpy.empty, which makes a date without a unit native */
         PyObject *shape = int_tuple(a->shape, a->ndim);
@@ -297,7 +332,7 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
                                        c_order ? "C" : "F");
         Py_XDECREF(shape);
     } else {
-        base = PyObject_CallFunction(st->empty, "(K)s", (unsigned long long)h->size, "u1");
+        base = PyObject_CallFunction(st->empty, "(K)s", (unsigned long long)h->place.size, "u1");
     }
     if (base == NULL || core_view_init(&view, base) < 0)
         goto error;
@@ -307,7 +342,7 @@ own_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObjec
         goto error;
     if (whole)
         return base;
-    array = new_array(st, cls, a, dtype, base, offset);
+    array = core_new_array(st, cls, a, dtype, base, offset);
 error:
     Py_XDECREF(base);
     return array;
@@ -348,14 +383,42 @@ mapped_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyOb
                  [CORE_MAP_DEFAULT] = {JOBLOT_MAP_PRIVATE, false, "c"}};
     struct core_decoder *d = h->d;
     bool memmap = cls == d->st->memmap;
-    int mode = memmap && h->mode <= CORE_MAP_DEFAULT ? h->mode : CORE_MAP_DEFAULT;
+    int mode = memmap && h->place.mode <= CORE_MAP_DEFAULT ? h->place.mode : CORE_MAP_DEFAULT;
     struct core_memory *memory =
-        core_memory_map(d->st, d->worker, &d->arrived[h->part], modes[mode].map, modes[mode].readonly);
+        core_memory_map(d->st, d->worker, &d->arrived[h->place.part], modes[mode].map, modes[mode].readonly);
     if (memory == NULL)
         return NULL;
-    PyObject *array = new_array(d->st, cls, a, dtype, (PyObject *)memory, offset);
+    PyObject *array = core_new_array(d->st, cls, a, dtype, (PyObject *)memory, offset);
     if (array != NULL && memmap && dress_memmap(d, array, memory, modes[mode].name) < 0)
         Py_CLEAR(array);
+    Py_DECREF(memory);
+    return array;
+}
+
+/* An array in memory that both sides have, or that a shared object lies in: no copy. */
+static PyObject *
+live_array(struct handle *h, PyObject *cls, const struct joblot_array *a, PyObject *dtype, uint64_t offset)
+{
+    struct core_decoder *d = h->d;
+    struct core_memory *memory;
+    uint64_t start;
+    bool readonly = (h->place.mode & CORE_ARRAY_READONLY) != 0;
+    if (d->memory != NULL) {
+        memory = (struct core_memory *)Py_NewRef(d->memory);
+        start = (uint64_t)((const unsigned char *)d->arrived[h->place.part].data - memory->data);
+        readonly = false; /* as its memory is anyway */
+    } else {
+        memory = core_shared_take(d, &h->place, &start);
+    }
+    if (memory == NULL)
+        return NULL;
+    PyObject *array = core_new_array(d->st, cls, a, dtype, (PyObject *)memory, start + offset);
+    if (array != NULL && readonly && !memory->readonly) {
+        PyObject *done = PyObject_CallMethod(array, "setflags", "O", Py_False);
+        Py_XDECREF(done);
+        if (done == NULL)
+            Py_CLEAR(array);
+    }
     Py_DECREF(memory);
     return array;
 }
@@ -369,7 +432,7 @@ build(struct handle *h, PyObject *spec)
     joblot_error err;
     uint64_t offset;
     joblot_status status =
-        joblot_array_decode(h->form, h->form_size, NULL, h->size, &a, &form_dtype, &offset, &err);
+        joblot_array_decode(h->form, h->form_size, NULL, h->place.size, &a, &form_dtype, &offset, &err);
     if (status != JOBLOT_OK)
         return core_raise(st, status, &err);
     joblot_dtype_free(form_dtype);
@@ -384,12 +447,16 @@ build(struct handle *h, PyObject *spec)
         if (any == NULL)
             goto done;
     }
-    bool mapped = h->kind == CORE_LARGE && h->d->worker != NULL && h->mode != CORE_MAP_COPY;
+    bool mapped = h->place.kind == CORE_LARGE && h->d->worker != NULL && h->place.mode != CORE_MAP_COPY;
     PyObject *cls = h->cls == CORE_MATRIX                                     ? st->matrix
                     : h->cls == CORE_RECARRAY                                 ? st->recarray
                     : h->cls == CORE_MEMMAP || mapped                         ? st->memmap
                                                                               : st->ndarray;
-    array = mapped ? mapped_array(h, cls, &a, dtype, offset) : own_array(h, cls, &a, dtype, offset);
+    bool live = h->place.kind == CORE_SHARED || h->place.kind == CORE_HANDED ||
+                (h->place.kind == CORE_LARGE && h->d->memory != NULL);
+    array = live     ? live_array(h, cls, &a, dtype, offset)
+            : mapped ? mapped_array(h, cls, &a, dtype, offset)
+                     : own_array(h, cls, &a, dtype, offset);
 done:
     Py_DECREF(dtype);
     return array;
@@ -404,6 +471,19 @@ core_array(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     return build((struct handle *)args[0], args[1]);
+}
+
+PyObject *
+core_object(PyObject *module, PyObject *arg)
+{
+    struct core_state *st = core_state_of(module);
+    struct handle *handle = (struct handle *)arg;
+    if (!Py_IS_TYPE(arg, st->handle_type) || handle->d == NULL || handle->d->worker == NULL ||
+        handle->place.kind != CORE_OBJECT) {
+        PyErr_SetString(PyExc_TypeError, "_object is called by unpicklers of joblot's messages only");
+        return NULL;
+    }
+    return core_shared_handle(handle->d, &handle->place);
 }
 
 static void

@@ -36,19 +36,37 @@ reduce_by_helper(struct core_encoder *e, const char *name, PyObject *obj)
     return result;
 }
 
+/* A buffer that the pickler hands to encoder_take_buffer, which knows it again; new reference. */
+static PyObject *
+new_buffer(struct core_encoder *e)
+{
+    PyObject *token = PyByteArray_FromStringAndSize(NULL, 0); /* writable: else the pickle asks for a memoryview of it */
+    PyObject *buffer = token ? PyPickleBuffer_FromObject(token) : NULL;
+    Py_XDECREF(token);
+    if (buffer != NULL)
+        Py_XSETREF(e->expected, Py_NewRef(buffer));
+    return buffer;
+}
+
 /* (joblot._core._array, (buffer that is handed over out of band, spec)) */
 static PyObject *
 reduce_plain(struct core_encoder *e, PyObject *array, enum core_class cls, PyObject *spec)
 {
     if (core_add_array(e, array, cls) < 0)
         return NULL;
-    PyObject *token = PyByteArray_FromStringAndSize(NULL, 0); /* writable: else the pickle asks for a memoryview of it */
-    PyObject *buffer = token ? PyPickleBuffer_FromObject(token) : NULL;
-    Py_XDECREF(token);
-    if (buffer == NULL)
-        return NULL;
-    Py_XSETREF(e->expected, Py_NewRef(buffer));
-    return Py_BuildValue("O(NO)", e->st->array_function, buffer, spec);
+    PyObject *buffer = new_buffer(e);
+    return buffer == NULL ? NULL : Py_BuildValue("O(NO)", e->st->array_function, buffer, spec);
+}
+
+/* (joblot._core._object, (buffer that is handed over out of band,)), for a handle of joblot.share. */
+static PyObject *
+reduce_object(struct core_encoder *e, PyObject *handle)
+{
+    PyObject *memory = PyObject_CallMethod(handle, "_checked_memory", NULL);
+    int rc = memory == NULL ? -1 : core_add_object(e, memory);
+    Py_XDECREF(memory);
+    PyObject *buffer = rc < 0 ? NULL : new_buffer(e);
+    return buffer == NULL ? NULL : Py_BuildValue("O(N)", e->st->object_function, buffer);
 }
 
 static PyObject *
@@ -190,6 +208,8 @@ reduce(struct core_encoder *e, PyObject *obj)
         return NULL;
     if (array)
         return reduce_array(e, obj);
+    if ((PyObject *)Py_TYPE(obj) == e->st->shared_class && !e->is_result)
+        return reduce_object(e, obj);
     if (!PyType_Check(obj) && !PyFunction_Check(obj))
         e->ran_code = true;
     int date = core_is_date_dtype(e->st, obj);
@@ -353,6 +373,7 @@ encoder_dealloc(PyObject *self)
     core_bytes_clear(&e->inline_bytes);
     core_bytes_clear(&e->forms);
     PyMem_Free(e->entries);
+    PyMem_Free(e->groups);
     PyMem_Free(e->parts);
     type->tp_free(self);
     Py_DECREF(type);

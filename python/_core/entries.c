@@ -1,10 +1,10 @@
 /* entries.c - the arrays and buffers of a message: how each travels, and the parts that they become. */
-#include "core.h"
+#include "shared.h"
 
 #include <string.h>
 
 /* Up to here bytes are copied into the message; from here on they are a part, or lie in a segment, of their own. */
-enum { SMALL_MAX = 32 << 10, ALIGN = 64, MAX_LARGE_PARTS = 1000, ENTRY_SIZE = 32 };
+enum { SMALL_MAX = 32 << 10, ALIGN = 64, MAX_LARGE_PARTS = 1000, ENTRY_SIZE = 40, MAX_HANDED = 64 };
 
 int
 core_bytes_add(struct core_bytes *b, const void *data, size_t size)
@@ -80,6 +80,9 @@ core_clear_entries(struct core_encoder *e)
 {
     for (size_t i = 0; i < e->n_entries; i++)
         clear_entry(&e->entries[i]);
+    for (size_t i = 0; i < e->n_groups; i++)
+        Py_DECREF(e->groups[i].memory);
+    e->n_groups = 0;
     e->n_entries = 0;
     e->n_parts = 0;
     e->table.size = e->inline_bytes.size = e->forms.size = 0;
@@ -272,11 +275,109 @@ count_bytes(const struct joblot_array *a)
     return n;
 }
 
+/* ---- memory that programs work in: see shared.h ---- */
+
+/* The number from 1 on of the group of entries in this memory; 0: an exception is set. */
+static size_t
+group_of(struct core_encoder *e, struct core_memory *memory, uint64_t low, uint64_t size)
+{
+    size_t i = e->n_groups;
+    while (i > 0 && e->groups[i - 1].memory != memory)
+        i--;
+    if (i == 0) {
+        if (e->n_groups == e->groups_capacity) {
+            size_t capacity = e->groups_capacity ? 2 * e->groups_capacity : 4;
+            struct core_group *groups = PyMem_Realloc(e->groups, capacity * sizeof *groups);
+            if (groups == NULL) {
+                PyErr_NoMemory();
+                return 0;
+            }
+            e->groups = groups;
+            e->groups_capacity = capacity;
+        }
+        i = ++e->n_groups;
+        e->groups[i - 1] = (struct core_group){.memory = (struct core_memory *)Py_NewRef(memory), .low = low};
+    }
+    struct core_group *group = &e->groups[i - 1];
+    group->low = low < group->low ? low : group->low;
+    group->high = low + size > group->high ? low + size : group->high;
+    return i;
+}
+
+/* How an array in such memory travels; CORE_LARGE: as any other, by its bytes. */
+static enum core_entry_kind
+kind_of(const struct core_encoder *e, struct core_memory *memory)
+{
+    if (!e->is_result || (e->worker != NULL && core_shared_id(memory) != 0))
+        return CORE_SHARED;
+    if (e->worker == NULL || memory->lent || e->n_groups >= MAX_LARGE_PARTS)
+        return CORE_LARGE;
+    if (core_shared_segment(memory) != NULL)
+        return CORE_HANDED;
+    PyErr_Clear(); /* no descriptor for it */
+    return CORE_LARGE;
+}
+
+/* 1: it is written; 0: it does not lie in such memory; -1: an exception is set. */
+static int
+place_shared(struct core_encoder *e, struct core_entry *entry, const struct core_view *view)
+{
+    int64_t low, high;
+    joblot_error err;
+    if (e->st->n_live == 0)
+        return 0;
+    joblot_status status = joblot_array_extent(&view->array, &low, &high, &err);
+    if (status != JOBLOT_OK) {
+        core_raise(e->st, status, &err);
+        return -1;
+    }
+    const unsigned char *at = (const unsigned char *)view->array.data + low;
+    struct core_memory *memory = high > low ? core_shared_find(e->st, at, at + (high - low)) : NULL;
+    enum core_entry_kind kind = memory != NULL ? kind_of(e, memory) : CORE_LARGE;
+    if (kind == CORE_LARGE)
+        return 0;
+    struct layout layout = {.array = view->array, .offset = (uint64_t)-low, .size = (uint64_t)(high - low), .kept = 1};
+    if (add_form(e, entry, &layout) < 0)
+        return -1;
+    entry->kind = (unsigned char)kind;
+    entry->mode = (unsigned char)((view->writable ? 0 : CORE_ARRAY_READONLY) |
+                                  (memory->readonly ? CORE_MEMORY_READONLY : 0));
+    entry->offset = (uint64_t)(at - memory->data);
+    entry->size = layout.size;
+    if (e->is_result && kind == CORE_SHARED) {
+        /* The task that brought it holds it until its answer is taken; where an earlier one did, this worker must not say that
+         * it has let go of it before. */
+        entry->shared_id = core_shared_id(memory);
+        if (joblot_mapping_is_kept(memory->mapping))
+            entry->owner = Py_NewRef(memory);
+        return 1;
+    }
+    entry->group = group_of(e, memory, entry->offset, entry->size);
+    return entry->group == 0 ? -1 : 1;
+}
+
+int
+core_add_object(struct core_encoder *e, PyObject *memory)
+{
+    struct core_entry *entry = new_entry(e);
+    if (entry == NULL)
+        return -1;
+    entry->kind = CORE_OBJECT;
+    entry->group = group_of(e, (struct core_memory *)memory, 0, (uint64_t)((struct core_memory *)memory)->size);
+    if (entry->group == 0)
+        return -1;
+    e->n_entries++;
+    return 0;
+}
+
 static int
 place_array(struct core_encoder *e, struct core_entry *entry, const struct core_view *view, PyObject *array)
 {
     struct layout layout;
     joblot_error err;
+    int shared = place_shared(e, entry, view);
+    if (shared != 0)
+        return shared < 0 ? -1 : 0;
     joblot_status status =
         joblot_array_compact(&view->array, &layout.array, &layout.offset, &layout.size, &layout.kept, &err);
     if (status != JOBLOT_OK) {
@@ -318,11 +419,22 @@ core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t s
     struct core_entry *entry = new_entry(e);
     if (entry == NULL)
         return -1;
+    struct core_memory *memory =
+        e->is_result ? NULL : core_shared_find(e->st, data, (const unsigned char *)data + size);
     entry->kind = CORE_RAW;
     entry->mode = CORE_MAP_DEFAULT;
     entry->owner = Py_NewRef(owner);
     entry->data = data;
     entry->size = size;
+    if (memory != NULL) {
+        entry->mode = memory->readonly ? CORE_MEMORY_READONLY : 0;
+        entry->offset = (uint64_t)((const unsigned char *)data - memory->data);
+        entry->group = group_of(e, memory, entry->offset, size);
+        if (entry->group == 0) {
+            clear_entry(entry);
+            return -1;
+        }
+    }
     e->n_entries++;
     return 0;
 }
@@ -345,6 +457,13 @@ add_share(struct core_encoder *e, const struct core_entry *entry)
     return rc;
 }
 
+/* Is it to be copied to a segment of the call? */
+static bool
+is_new(const struct core_entry *entry)
+{
+    return (entry->kind == CORE_LARGE || entry->kind == CORE_RAW) && entry->group == 0 && entry->segment == NULL;
+}
+
 /* The arrays of one message that are new share one segment. */
 static int
 fill_segment(struct core_encoder *e)
@@ -353,7 +472,7 @@ fill_segment(struct core_encoder *e)
     joblot_error err;
     uint64_t size = 0;
     for (size_t i = 0; i < e->n_entries; i++)
-        if (e->entries[i].kind != CORE_SMALL && e->entries[i].segment == NULL)
+        if (is_new(&e->entries[i]))
             size += aligned(e->entries[i].size);
     if (size == 0)
         return 0;
@@ -364,7 +483,7 @@ fill_segment(struct core_encoder *e)
     uint64_t at = 0;
     for (size_t i = 0; i < e->n_entries && status == JOBLOT_OK; i++) {
         struct core_entry *entry = &e->entries[i];
-        if (entry->kind == CORE_SMALL || entry->segment != NULL)
+        if (!is_new(entry))
             continue;
         Py_BEGIN_ALLOW_THREADS
         status = joblot_segment_write(segment, at, entry->data, entry->size, &err);
@@ -411,22 +530,55 @@ put_le(unsigned char *at, uint64_t value, int bytes)
         at[i] = (unsigned char)(value >> (8 * i));
 }
 
-/* An entry of the table: kind, class, mode, 0; u32 part; u64 offset in it; u64 size; u64 size of the form; the form. */
+/* An entry of the table: kind, class, mode, 1 where a raw buffer lies in live memory; u32 part; u64 offset in the part, or
+ * in the segment where there is no part; u64 size; u32 size of the form; u32 segment; u64 where the part starts in that; the
+ * form. */
 static int
 put_entry(struct core_encoder *e, const struct core_entry *entry, size_t part)
 {
     unsigned char *at = core_bytes_extend(&e->table, ENTRY_SIZE);
     if (at == NULL)
         return -1;
+    const struct core_group *group = entry->group > 0 ? &e->groups[entry->group - 1] : NULL;
+    uint64_t start = entry->kind == CORE_HANDED ? group->low : 0;
+    bool in_part = entry->kind == CORE_SMALL || entry->kind >= CORE_SHARED || group != NULL;
     at[0] = entry->kind;
     at[1] = entry->cls;
     at[2] = entry->mode;
-    at[3] = 0;
+    at[3] = entry->kind == CORE_RAW && group != NULL;
     put_le(at + 4, part, 4);
-    put_le(at + 8, entry->kind == CORE_SMALL ? entry->offset : 0, 8);
+    put_le(at + 8, in_part ? entry->offset - start : 0, 8);
     put_le(at + 16, entry->size, 8);
-    put_le(at + 24, entry->form_size, 8);
+    put_le(at + 24, entry->form_size, 4);
+    put_le(at + 28, entry->kind == CORE_HANDED ? joblot_segment_id(group->memory->segment) : entry->shared_id, 4);
+    put_le(at + 32, start, 8);
     return core_bytes_add(&e->table, e->forms.data + entry->form, (entry->form_size + 7) & ~(size_t)7);
+}
+
+/* One part for all that lies in the same live memory.  To workers it is the whole segment.  To the parent it is the bytes,
+ * which it reads only where the segment that is handed over does not arrive: then this process waits until it has. */
+static int
+put_groups(struct core_encoder *e)
+{
+    for (size_t i = 0; i < e->n_groups; i++) {
+        struct core_group *group = &e->groups[i];
+        struct joblot_part part = {.data = group->memory->data + group->low, .size = group->high - group->low};
+        if (!e->is_result) {
+            part.data = NULL;
+            part.size = (uint64_t)group->memory->size;
+            part.segment = core_shared_segment(group->memory);
+            if (part.segment == NULL)
+                return -1;
+        } else if (i < MAX_HANDED && joblot_worker_hand_over(e->worker, group->memory->segment, NULL) != JOBLOT_OK) {
+            /* no room for its descriptor now: its bytes are there */
+        }
+        group->part = e->n_parts;
+        struct joblot_part *p = new_part(e, NULL, 0);
+        if (p == NULL)
+            return -1;
+        *p = part;
+    }
+    return 0;
 }
 
 /* With very many large buffers the rest of them is joined: a message has a bounded number of parts. */
@@ -459,10 +611,14 @@ core_finish_parts(struct core_encoder *e)
     for (int i = 0; i < 3; i++)
         if (new_part(e, NULL, 0) == NULL)
             return -1;
+    if (put_groups(e) < 0)
+        return -1;
     for (size_t i = 0; i < e->n_entries; i++) {
         struct core_entry *entry = &e->entries[i];
         size_t part = 2;
-        if (entry->kind != CORE_SMALL) {
+        if (entry->group > 0) {
+            part = e->groups[entry->group - 1].part;
+        } else if (entry->kind == CORE_LARGE || entry->kind == CORE_RAW) {
             part = e->n_parts;
             struct joblot_part *p = new_part(e, entry->data, entry->size);
             if (p == NULL)

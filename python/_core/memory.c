@@ -1,5 +1,7 @@
-/* memory.c - bytes that arrays stand on: heap memory, or a worker's mapping of a segment. */
-#include "core.h"
+/* memory.c - bytes that arrays stand on: heap memory, a worker's mapping of a segment, or a segment of our own. */
+#include "shared.h"
+
+#include <string.h>
 
 /* A page that this process has not touched before costs more than copying it.  So blocks of these sizes are kept when
  * their arrays are gone, up to so many bytes in all, and the next results are read into them.  Smaller ones stay with
@@ -69,13 +71,20 @@ core_warm_end(struct core_warm *warm)
 }
 
 struct core_memory *
-core_memory_new(struct core_state *st, Py_ssize_t size)
+core_memory_bare(struct core_state *st)
 {
     struct core_memory *m = PyObject_New(struct core_memory, st->memory_type);
+    if (m != NULL)
+        memset((char *)m + sizeof m->ob_base, 0, sizeof *m - sizeof m->ob_base);
+    return m;
+}
+
+struct core_memory *
+core_memory_new(struct core_state *st, Py_ssize_t size)
+{
+    struct core_memory *m = core_memory_bare(st);
     if (m == NULL)
         return NULL;
-    m->mapping = NULL;
-    m->readonly = false;
     m->size = size;
     m->capacity = size ? (size_t)size : 1;
     m->data = !core_is_warm_size((uint64_t)size) ? NULL : warm_take(&st->warm, (size_t)size, &m->capacity);
@@ -94,11 +103,9 @@ core_memory_map(struct core_state *st, joblot_worker *worker, const struct joblo
                 enum joblot_map_mode mode, bool readonly)
 {
     joblot_error err;
-    struct core_memory *m = PyObject_New(struct core_memory, st->memory_type);
+    struct core_memory *m = core_memory_bare(st);
     if (m == NULL)
         return NULL;
-    m->mapping = NULL;
-    m->data = NULL;
     joblot_status status = joblot_worker_map(worker, part, mode, &m->mapping, &err);
     if (status != JOBLOT_OK) {
         Py_DECREF(m);
@@ -126,9 +133,11 @@ memory_dealloc(PyObject *self)
 {
     struct core_memory *m = (struct core_memory *)self;
     PyTypeObject *type = Py_TYPE(self);
+    bool ours = m->segment != NULL; /* its data goes with it */
+    core_shared_end(m);
     if (m->mapping != NULL)
         joblot_mapping_release(m->mapping);
-    else if (m->data != NULL)
+    else if (!ours && m->data != NULL)
         warm_give(warm_of(type), m->data, m->capacity);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -148,7 +157,7 @@ memory_length(PyObject *self)
 }
 
 static PyType_Slot memory_slots[] = {
-    {Py_tp_doc, "Bytes of an array: heap memory, or a mapping of a segment that ends with its last user."},
+    {Py_tp_doc, "Bytes of an array: heap memory, or a mapping of a segment, that end with their last user."},
     {Py_tp_dealloc, memory_dealloc},
     {Py_bf_getbuffer, memory_getbuffer},
     {Py_sq_length, memory_length},

@@ -1,5 +1,5 @@
 /* module.c - joblot._core: the module, its state and its functions. */
-#include "core.h"
+#include "shared.h"
 
 struct core_state *
 core_state_of(PyObject *module)
@@ -57,6 +57,13 @@ static PyMethodDef functions[] = {
     {"cpu_count", cpu_count, METH_NOARGS, "Processors that this process may use."},
     {"serve", core_serve, METH_VARARGS, "Be a server on a socket and the parent's pidfd; 'worker' in each fork of it."},
     {"work", core_work, METH_VARARGS, "Be a worker that was exec'd by a server: (its pid, the parent's pid)."},
+    {"shared_memory", core_shared_memory, METH_VARARGS, "Memory over a new segment: (bytes, folder, fallback folder)."},
+    {"share_array", core_share_array, METH_VARARGS, "A read-only copy in a segment: (array, class, folder, fallback folder)."},
+    {"share_pack", core_share_pack, METH_VARARGS, "An object in a segment: (object, folder, fallback folder)."},
+    {"share_unpack", core_share_unpack, METH_O, "The object of such memory; its large arrays lie in it."},
+    {"set_shared_class", core_shared_class, METH_O, "The class whose instances stand for objects that were shared."},
+    {"shared_forked", core_shared_forked, METH_NOARGS, "In a forked child: the memory that it inherited is its own."},
+    {"_object", core_object, METH_O, "The handle of a shared object, of a message that is being read."},
     {"_array", (PyCFunction)(void (*)(void))core_array, METH_FASTCALL, "Make an array of a message that is being read."},
     {NULL, NULL, 0, NULL},
 };
@@ -94,18 +101,22 @@ exec_module(PyObject *module)
     st->by_value = PyErr_NewException("joblot._core.ByValue", PyExc_Exception, NULL);
     st->array_function = PyObject_GetAttrString(module, "_array");
     st->dtypes = PyDict_New();
+    st->objects = PyDict_New();
+    st->object_function = PyObject_GetAttrString(module, "_object");
     PyObject *pickle = PyImport_ImportModule("_pickle");
     if (pickle == NULL)
         return -1;
     st->loads = PyObject_GetAttrString(pickle, "loads");
     Py_DECREF(pickle);
+    if (st->objects == NULL || st->object_function == NULL)
+        return -1;
     return st->by_value == NULL || st->array_function == NULL || st->dtypes == NULL || st->loads == NULL ? -1 : 0;
 }
 
 #define VISIT_ALL(X)                                                                                                 \
     X(st->delayed_type) X(st->encoder_type) X(st->handle_type) X(st->memory_type) X(st->pool_type) X(st->thread_queue_type) X(st->by_value)   \
     X(st->array_function) X(st->dtypes) X(st->loads) X(st->numpy) X(st->dtype) X(st->ndarray) X(st->memmap) X(st->matrix)         \
-    X(st->recarray) X(st->masked) X(st->empty) X(st->helpers)
+    X(st->shared_class) X(st->objects) X(st->object_function) X(st->recarray) X(st->masked) X(st->empty) X(st->helpers)
 
 static int
 traverse(PyObject *module, visitproc visit, void *arg)
@@ -135,6 +146,7 @@ static void
 free_module(void *module)
 {
     (void)clear(module);
+    PyMem_Free(core_state_of(module)->live);
     core_warm_begin(&core_state_of(module)->warm);
     core_warm_end(&core_state_of(module)->warm);
 }

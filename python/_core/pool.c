@@ -70,6 +70,7 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (pool == NULL)
         return NULL;
     pool->st = core_state_of_type(type);
+    core_pool_add(pool);
     joblot_status status = main_names != NULL ? open_forked(pool, main_names, &err) : open_exec(pool, argv, env, &err);
     if (status != JOBLOT_OK) {
         if (!PyErr_Occurred())
@@ -179,6 +180,7 @@ pool_dealloc(PyObject *self)
     }
     core_forked_free(pool->forked);
     Py_XDECREF(pool->main_names);
+    core_pool_remove(pool);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -7,6 +7,7 @@
 struct core_pool {
     PyObject_HEAD
     struct core_state *st;
+    struct core_pool *next; /* of all pools: st->pools */
     joblot_pool *pool; /* NULL: closed, or abandoned in a forked child */
     uint32_t last_function;
     size_t n_held; /* by calls, which need it open */
@@ -17,5 +18,9 @@ struct core_pool {
 };
 
 PyObject *core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs); /* Pool.run */
+
+/* shared.c: the list of all pools */
+void core_pool_add(struct core_pool *pool);
+void core_pool_remove(struct core_pool *pool);
 
 #endif

@@ -1,5 +1,5 @@
 /* worker.c - the Python side of server and workers: hooks that the engine calls, without the GIL, around tasks and forks. */
-#include "core.h"
+#include "shared.h"
 
 #include <string.h>
 
@@ -192,11 +192,12 @@ explain_result(struct context *c, PyObject *result)
 
 /* Pickles the result into the encoder; -1: an exception is set. */
 static int
-write_result(struct context *c, PyObject *result)
+write_result(struct context *c, joblot_worker *worker, PyObject *result)
 {
     unsigned char form = CORE_VALUE;
     core_encoder_reset(c->encoder);
     c->encoder->by_value = false;
+    c->encoder->worker = worker;
     if (core_bytes_add(&c->encoder->stream, &form, 1) < 0)
         return -1;
     int plain = core_scalar_write(&c->encoder->stream, result);
@@ -234,11 +235,15 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
     bool ok = read_task(c, &d, part) == 0;
     core_decoder_clear(&d);
     ok = ok && restore(c) == 0;
+    if (ok && core_shared_resolve(c->st, &part[1], &part[2]) < 0)
+        ok = false;
     if (ok)
         result = call_task(part);
-    ok = ok && result != NULL && write_result(c, result) == 0;
+    ok = ok && result != NULL && write_result(c, worker, result) == 0;
     for (int i = 0; i < 3; i++) /* before the answer, so that what it does not hold can go back at once */
         Py_CLEAR(part[i]);
+    if (ok && c->encoder->n_entries > 0) /* what it lies in may be the parent's: not ours any more when it answers */
+        Py_CLEAR(result);
     if (!ok) {
         Py_CLEAR(result);
         status = reply_exception(c, worker, err);
@@ -252,7 +257,7 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
         if (!quick)
             enter(c);
         core_encoder_reset(c->encoder);
-        Py_DECREF(result);
+        Py_XDECREF(result);
     }
     leave(c);
     return status;
@@ -310,6 +315,18 @@ take_note(joblot_worker *worker, const struct joblot_task *task, void *context, 
 }
 
 static joblot_status
+forget(joblot_worker *worker, const struct joblot_task *what, void *context, joblot_error *err)
+{
+    struct context *c = context;
+    (void)worker;
+    (void)err;
+    enter(c);
+    core_shared_forget(c->st, what->kind);
+    leave(c);
+    return JOBLOT_OK;
+}
+
+static joblot_status
 call_helper(struct context *c, const char *name)
 {
     enter(c);
@@ -359,7 +376,7 @@ static struct joblot_worker_hooks
 worker_hooks(struct context *c)
 {
     return (struct joblot_worker_hooks){
-        .functions = functions, .n_functions = 1, .start = start_worker, .note = take_note, .context = c};
+        .functions = functions, .n_functions = 1, .start = start_worker, .note = take_note, .forget = forget, .context = c};
 }
 
 static struct joblot_server_hooks

@@ -10,6 +10,7 @@ from ._core import version as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._shared import Shared, empty, share
     from .backends import ParallelBackendBase, register_parallel_backend
     from .config import cpu_count, effective_n_jobs, parallel_backend, parallel_config
     from .errors import TaskPicklingError, WorkerDied
@@ -18,28 +19,34 @@ if TYPE_CHECKING:
 __all__ = [
     "Parallel",
     "ParallelBackendBase",
+    "Shared",
     "TaskPicklingError",
     "WorkerDied",
     "__version__",
     "cpu_count",
     "delayed",
     "effective_n_jobs",
+    "empty",
     "parallel_backend",
     "parallel_config",
     "register_parallel_backend",
+    "share",
 ]
 
 # Where the names live that are imported on first use.
 _HOMES = {
     "Parallel": "parallel",
     "ParallelBackendBase": "backends",
+    "Shared": "_shared",
     "TaskPicklingError": "errors",
     "WorkerDied": "errors",
     "cpu_count": "config",
     "effective_n_jobs": "config",
+    "empty": "_shared",
     "parallel_backend": "config",
     "parallel_config": "config",
     "register_parallel_backend": "backends",
+    "share": "_shared",
 }
 
 

@@ -267,6 +267,10 @@ def __getattr__(name: str) -> Any:
         from ._functions import checks_of
 
         return checks_of
+    if name == "make_shared":
+        from ._shared import Shared
+
+        return Shared
     if name in ("before_server", "become_server", "leave_worker"):
         from . import _forked
 

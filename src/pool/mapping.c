@@ -188,9 +188,25 @@ uint32_t joblot_mapping_segment(const joblot_mapping *mapping)
     return mapping->known->id;
 }
 
-int joblot_mapping_own_fd(const joblot_mapping *mapping)
+int joblot_mapping_is_kept(const joblot_mapping *mapping)
 {
-    return mapping->known->fd;
+    return mapping->known->kept;
+}
+
+uint64_t joblot_mapping_identity(const joblot_mapping *mapping)
+{
+    return joblot__os_identity(mapping->known->fd);
+}
+
+joblot_status joblot_mapping_adopt(const joblot_mapping *mapping, joblot_segment **out, joblot_error *err)
+{
+    int fd = joblot__os_dup(mapping->known->fd);
+    if (fd < 0)
+        return joblot__fail_os(err, -fd, "the descriptor of a segment that is to be lent on");
+    joblot_status status = joblot_segment_adopt(fd, out, err);
+    if (status != JOBLOT_OK)
+        (void)joblot__os_close(fd);
+    return status;
 }
 
 void joblot_mapping_lend(joblot_mapping *mapping)

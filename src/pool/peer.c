@@ -269,6 +269,8 @@ static void tidy(struct joblot__peer *peer)
 
 void joblot_pool_forget(joblot_pool *pool)
 {
+    if (pool->owner_pid != joblot__os_pid()) /* in a child that was forked: another thread's lock may be taken for good */
+        return;
     joblot__lock_take(&pool->lock);
     for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next)
         if (!peer->leased && peer->state == JOBLOT__RUNNING && !peer->gone && !peer->garbled && peer->n_told > 0)
