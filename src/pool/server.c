@@ -364,10 +364,11 @@ joblot_status joblot_worker_run(const struct joblot_worker_hooks *hooks, int ser
     if (hooks == NULL || server_pid <= 0)
         return joblot__fail(err, JOBLOT_INVALID, 0, "a worker needs to know what it does, and whose it is");
     (void)joblot__os_read_stops(); /* the parent has checked it */
+    joblot__os_point("worker:execed");
     joblot__os_ignore_interrupts();
     if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
         return joblot__fail(err, JOBLOT_OS, 0, "the server went while this worker was being started");
-    joblot__os_point("worker:bound");
+    joblot__os_point("worker:execed-bound");
     joblot__os_raise_oom_score();
     joblot__os_close_on_exec(3, 4);
     return joblot__worker_run(hooks, &fds, parent_pid, err);
