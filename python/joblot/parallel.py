@@ -236,6 +236,8 @@ class Parallel:
         started = False
         if self.batch_size not in ("auto", 1):
             iterable = _in_batches(iterable, self.batch_size)
+        if "joblot._shared" in sys.modules:
+            iterable = _with_shared_objects(iterable)
         try:
             if self._reports_progress() or self.on_error != "raise":
                 self._run_loop_counting(iterable, results)
@@ -287,6 +289,8 @@ class Parallel:
         settings = self._settings(iterable, n_jobs)
         self._pre_dispatch_amount = settings.pre_dispatch or 0
         tasks = iter(iterable)
+        if backend.uses_threads and "joblot._shared" in sys.modules:
+            tasks = _with_shared_objects(tasks)
         backend.start_call()
         self._calling = True
         try:
@@ -369,6 +373,12 @@ class Parallel:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(n_jobs={self.n_jobs})"
+
+
+def _with_shared_objects(tasks: Iterable[Any]) -> Iterator[Any]:
+    from ._shared import resolved
+
+    return resolved(tasks)
 
 
 def _in_batches(tasks: Iterable[Any], size: Any) -> Iterator[Any]:
