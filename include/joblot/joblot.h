@@ -5,6 +5,7 @@
 #include <joblot/base.h>
 #include <joblot/codec.h>
 #include <joblot/ndarray.h>
+#include <joblot/pickle.h>
 #include <joblot/pool.h>
 #include <joblot/segment.h>
 #include <joblot/share.h>
