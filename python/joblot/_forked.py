@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 
 from . import _core, _setup
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 
 # Pools of this process whose servers are forks of it.
 open_pools: list[Any] = []
+# Pools are opened one after the other: each server closes what it inherits of those that are open.
+_opening = threading.Lock()
 
 
 def open_pool() -> Any:
     """Fork a server off this process; return its pool, to be given to `close_pool`."""
     main = sys.modules.get("__main__")
-    pool = _core.Pool([], [], {} if main is None else vars(main).copy())
-    open_pools.append(pool)
+    with _opening:
+        pool = _core.Pool([], [], {} if main is None else vars(main).copy())
+        open_pools.append(pool)
     return pool
 
 
@@ -37,6 +41,8 @@ def close_pool(pool: Any, grace: float) -> None:
 
 def abandon_pools() -> None:
     """In a forked child: these are the parent's."""
+    global _opening  # noqa: PLW0603 - a thread that is not here may hold it
+    _opening = threading.Lock()
     for pool in open_pools:
         pool.abandon()
     open_pools.clear()
@@ -54,6 +60,7 @@ def before_server() -> None:
 
 def become_server(main_names: dict[str, Any]) -> None:
     """Run in the forked server: what is the parent's to do is forgotten."""
+    _forget_imports()
     import atexit
 
     from . import _processes, _transport
@@ -65,6 +72,21 @@ def become_server(main_names: dict[str, Any]) -> None:
     _forget_handlers()
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - /dev/null by now, for as long as this lives
     _forget_multiprocessing()
+
+
+def _forget_imports() -> None:
+    """Modules that another thread was just importing are not there yet; it holds their locks, and is not here.
+
+    What this thread imports, as it may at the time of the call, stays as it is.
+    """
+    bootstrap = sys.modules["_frozen_importlib"]
+    locks: dict[Any, Any] = getattr(bootstrap, "_module_locks", {})
+    for name, reference in locks.copy().items():
+        lock = reference()
+        if getattr(lock, "owner", None) not in (None, threading.get_ident()):
+            del locks[name]
+            if _setup.loaded_module(name) is None:
+                sys.modules.pop(name, None)
 
 
 def _forget_handlers() -> None:
@@ -101,7 +123,6 @@ def _forget_multiprocessing() -> None:
 def leave_worker() -> None:
     """End this worker as a program ends, but for the parent's objects: their finalizers are not to run here."""
     import atexit
-    import threading
 
     try:
         threading._shutdown()

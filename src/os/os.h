@@ -91,7 +91,7 @@ int joblot__os_fork(void); /* 0 in the child */
 /* In a fresh child: default signal dispositions and an empty mask, a process group of its own. */
 void joblot__os_reset_process(void);
 void joblot__os_set_group(int pid);      /* a child into a process group of its own; it may have done so already */
-int joblot__os_die_with_parent(void); /* SIGKILL to us when the thread that forked us ends */
+int joblot__os_die_with_parent(bool yes); /* SIGKILL to us when the thread that forked us ends; or not any more */
 void joblot__os_ignore_interrupts(void); /* a SIGINT handler that does nothing (not SIG_IGN, which exec inherits) */
 void joblot__os_raise_oom_score(void);   /* best effort: we go before our parent does */
 void joblot__os_stdin_null(void);

@@ -125,9 +125,9 @@ void joblot__os_set_group(int pid)
     (void)setpgid((pid_t)pid, (pid_t)pid);
 }
 
-int joblot__os_die_with_parent(void)
+int joblot__os_die_with_parent(bool yes)
 {
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 ? 0 : -errno;
+    return prctl(PR_SET_PDEATHSIG, yes ? SIGKILL : 0) == 0 ? 0 : -errno;
 }
 
 static void nothing(int sig)

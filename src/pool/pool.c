@@ -96,15 +96,19 @@ static _Noreturn void be_forked_server(joblot_pool *pool, int before, int socket
     struct joblot_server_hooks hooks = {.worker = pool->options.hooks};
     const struct joblot_fork_hooks *fork = pool->options.fork;
     joblot_error err = {.message = ""};
-    int role;
+    int role, parent = pool->owner_pid;
     if (pool->options.server != NULL)
         hooks = *pool->options.server;
+    /* Until it serves: the program's own code, which runs here now, may wait for a lock that nobody will give back. */
+    if (joblot__os_die_with_parent(true) != 0 || joblot__os_parent_pid() != parent)
+        joblot__os_exit_now(1);
     joblot__os_reset_process();
     joblot__os_stdin_null();
     (void)joblot__os_close(parent_end);
     joblot_pool_abandon(pool); /* it may have had a server before, and workers: they are the parent's */
     if (fork != NULL && fork->after_child != NULL)
         fork->after_child(fork->context, before);
+    (void)joblot__os_die_with_parent(false); /* the thread that forked us may end; the parent's pidfd is watched */
     joblot_status status = joblot_server_run(socket, parent_pidfd, &hooks, &role, &err);
     if (status != JOBLOT_OK)
         (void)fprintf(stderr, "joblot %s %d: %s\n", role == JOBLOT_ROLE_WORKER ? "worker" : "server", joblot__os_pid(),

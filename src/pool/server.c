@@ -129,7 +129,7 @@ static joblot_status become_worker(struct server *s, const int *fds, int parent_
     joblot__os_point("worker:forked");
     joblot__os_set_group(0); /* dispositions stay the program's own: Python ignores SIGPIPE, for one */
     joblot__os_ignore_interrupts();
-    if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
+    if (joblot__os_die_with_parent(true) != 0 || joblot__os_parent_pid() != server_pid)
         joblot__os_exit_now(1); /* the server went while we were being born */
     joblot__os_point("worker:bound");
     joblot__os_raise_oom_score();
@@ -366,7 +366,7 @@ joblot_status joblot_worker_run(const struct joblot_worker_hooks *hooks, int ser
     (void)joblot__os_read_stops(); /* the parent has checked it */
     joblot__os_point("worker:execed");
     joblot__os_ignore_interrupts();
-    if (joblot__os_die_with_parent() != 0 || joblot__os_parent_pid() != server_pid)
+    if (joblot__os_die_with_parent(true) != 0 || joblot__os_parent_pid() != server_pid)
         return joblot__fail(err, JOBLOT_OS, 0, "the server went while this worker was being started");
     joblot__os_point("worker:execed-bound");
     joblot__os_raise_oom_score();
