@@ -60,7 +60,6 @@ def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[
         What a task raised, with the worker's traceback as its cause; or what the iterator raised.
     """
     data, key = _settings_of(settings, None if pool is None else pool.main_names)
-    folder = settings.temp_folder or os.environ.get("JOBLIB_TEMP_FOLDER")
     if pool is None:
         pool = _hold_pool()
     else:
@@ -75,7 +74,7 @@ def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[
             retries=settings.retries,
             max_nbytes=-1 if settings.max_nbytes is None else settings.max_nbytes,
             mmap_mode=MAP_MODES[settings.mmap_mode],
-            folder=None if folder is None else os.fspath(folder),
+            folder=settings.temp_folder,
             fallback_folder=_fallback_folder(),
             compare=settings.snapshot,
             settings_key=key,
@@ -129,7 +128,7 @@ def _fallback_folder() -> str:
     tempfile = _setup.loaded_module("tempfile")
     if tempfile is not None:
         return os.fspath(tempfile.gettempdir())
-    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - nothing there gets a name
+    return os.fsdecode(_setup.variable(b"TMPDIR") or b"/tmp")  # noqa: S108 - nothing there gets a name
 
 
 # ---- what workers are set up with ---------------------------------------------------------------------------------

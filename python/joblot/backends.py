@@ -22,11 +22,13 @@ WORKER_PARAMETERS = ("initializer", "initargs", "idle_worker_timeout")
 
 def multiprocessing_is_off() -> bool:
     """True where the environment variable JOBLIB_MULTIPROCESSING is 0, joblib's switch to serial runs."""
-    value = os.environ.get("JOBLIB_MULTIPROCESSING", "1")
+    value = _setup.variable(b"JOBLIB_MULTIPROCESSING")
+    if value is None:
+        return False
     try:
         return int(value) == 0
     except ValueError:
-        raise ValueError(f"the environment variable JOBLIB_MULTIPROCESSING must be 0 or 1, got: {value!r}") from None
+        raise ValueError(f"the environment variable JOBLIB_MULTIPROCESSING must be 0 or 1, got: {os.fsdecode(value)!r}") from None
 
 
 def in_daemon_process() -> bool:
@@ -186,7 +188,7 @@ class LokyBackend(ParallelBackendBase):
                 "The 'timeout' parameter is not supported by the LokyBackend. "
                 "Please use the `idle_worker_timeout` parameter instead."
             )
-        unknown = sorted(set(backend_kwargs) - set(WORKER_PARAMETERS))
+        unknown = sorted(set(backend_kwargs) - set(WORKER_PARAMETERS)) if backend_kwargs else None
         if unknown:
             raise TypeError(f"LokyBackend has no parameter {unknown[0]!r}; it takes {', '.join(WORKER_PARAMETERS)}")
         super().__init__(nesting_level, inner_max_num_threads, **backend_kwargs)

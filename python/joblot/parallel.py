@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from . import _arguments, _progress, _snapshot, backends
+from . import _arguments, _progress, _setup, _snapshot, backends
 from ._settings import DEFAULT_MMAP_MODE, UNSET, CallSettings
 from .config import active_backend, setting, warn_caller
 
@@ -122,7 +122,8 @@ class Parallel:
         self.retries = _arguments.check_retries(retries)
         self.on_error = _arguments.check_on_error(on_error)
         self._backend: Any = _chosen_backend(backend, active, require)
-        self._check_keywords(backend_kwargs)
+        if backend_kwargs:
+            self._check_keywords(backend_kwargs)
         self._backend_kwargs: dict[str, Any] = {
             **backend_kwargs,
             "max_nbytes": _arguments.check_max_nbytes(setting(max_nbytes, context, "max_nbytes")),
@@ -314,7 +315,7 @@ class Parallel:
     def _settings(self, iterable: Any, n_jobs: int) -> CallSettings:
         backend, keywords = self._backend, self._backend_kwargs
         workers = {**backend.backend_kwargs, **keywords}
-        folder = keywords["temp_folder"] or os.environ.get("JOBLIB_TEMP_FOLDER") or None
+        folder = keywords["temp_folder"] or _setup.variable(b"JOBLIB_TEMP_FOLDER") or None
         return CallSettings(
             n_jobs=n_jobs,
             pre_dispatch=_arguments.check_pre_dispatch(self.pre_dispatch, n_jobs),
@@ -324,7 +325,7 @@ class Parallel:
             on_error=self.on_error,
             max_nbytes=keywords["max_nbytes"],
             mmap_mode=self._mmap_mode,
-            temp_folder=None if folder is None else os.fspath(folder),
+            temp_folder=None if folder is None else os.fsdecode(folder),
             snapshot=_snapshot.kind_of(iterable),
             inner_max_num_threads=backend.inner_max_num_threads,
             initializer=workers.get("initializer"),
