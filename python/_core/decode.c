@@ -55,9 +55,15 @@ read_part(struct core_decoder *d, size_t i, void *out)
             joblot_mapping_release(mapping);
         }
     } else {
-        Py_BEGIN_ALLOW_THREADS
-        status = joblot_event_read(d->call, d->event, i, out, &err);
-        Py_END_ALLOW_THREADS
+        do {
+            Py_BEGIN_ALLOW_THREADS
+            status = joblot_event_read(d->call, d->event, i, out, &err);
+            Py_END_ALLOW_THREADS
+        } while (status == JOBLOT_CANCELLED && PyErr_CheckSignals() == 0);
+        if (status == JOBLOT_CANCELLED) {
+            d->status = status;
+            return -1;
+        }
     }
     if (status == JOBLOT_OK)
         return 0;

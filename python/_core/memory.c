@@ -134,11 +134,14 @@ memory_dealloc(PyObject *self)
     struct core_memory *m = (struct core_memory *)self;
     PyTypeObject *type = Py_TYPE(self);
     bool ours = m->segment != NULL; /* its data goes with it */
+    PyObject *error[3];             /* it may be on its way through here */
+    PyErr_Fetch(&error[0], &error[1], &error[2]);
     core_shared_end(m);
     if (m->mapping != NULL)
         joblot_mapping_release(m->mapping);
     else if (!ours && m->data != NULL)
         warm_give(warm_of(type), m->data, m->capacity);
+    PyErr_Restore(error[0], error[1], error[2]);
     PyObject_Free(self);
     Py_DECREF(type);
 }

@@ -135,20 +135,19 @@ const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *p
     }
 }
 
-/* The server's word on a worker may come after the worker's first answer. */
-void joblot__call_meet(joblot_call *call, struct joblot__peer *peer)
+/* May this answer be made an event?  A large one is read by the worker's pid, and the server's word on that may come
+ * after it; it is waited for as everything is. */
+static bool can_take(joblot_call *call, struct joblot__peer *peer, const unsigned char *record)
 {
     joblot_pool *pool = call->pool;
-    while (!peer->met) {
-        joblot__lock_take(&pool->lock);
-        joblot__pool_listen(pool);
-        peer->met = peer->state != JOBLOT__STARTING;
-        struct joblot__poll set[3] = {
-            {.fd = pool->server_socket}, {.fd = pool->server_pidfd}, {.fd = peer->own_bell}};
-        joblot__lock_give(&pool->lock);
-        if (!peer->met && joblot__os_poll(set, 3, -1) > 0 && set[2].ready) /* rung where another call read the word */
-            (void)joblot__os_event_clear(peer->own_bell);
-    }
+    if (peer->met || (joblot__load_le32(record + 20) & JOBLOT__FLAG_HELD) == 0)
+        return true;
+    joblot__lock_take(&pool->lock);
+    joblot__pool_listen(pool);
+    peer->met = peer->state != JOBLOT__STARTING;
+    joblot__lock_give(&pool->lock);
+    peer->unmet = !peer->met;
+    return peer->met;
 }
 
 /* ---- the wait ---- */
@@ -172,6 +171,8 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
         size_t size;
         const unsigned char *record = joblot__call_read(call, peer, &type, &size);
         if (record != NULL && type == JOBLOT__ANSWER) {
+            if (!can_take(call, peer, record))
+                continue;
             /* Stay with one worker while it has answers: its ring is warm, and the order is as good as another. */
             call->next_peer = i;
             *status = joblot__event_fill(call, peer, record, size, event, err);
@@ -252,7 +253,7 @@ static void look_around(joblot_call *call)
 static bool anything_there(joblot_call *call)
 {
     for (size_t i = 0; i < call->n_peers; i++)
-        if (joblot__ring_has_more(&call->peers[i]->up) || joblot__peer_has_read(call->peers[i]))
+        if ((joblot__ring_has_more(&call->peers[i]->up) && !call->peers[i]->unmet) || joblot__peer_has_read(call->peers[i]))
             return true;
     return false;
 }

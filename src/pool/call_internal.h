@@ -6,8 +6,6 @@
 
 /* call.c: the next ANSWER or COPIED record of a worker, others having been taken; not consumed. */
 const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *peer, uint32_t *type, size_t *size);
-/* call.c: waits until pid and pidfd of a worker are known. */
-void joblot__call_meet(joblot_call *call, struct joblot__peer *peer);
 /* call.c: a worker that wrote what cannot be read is killed, and nothing more is read from it. */
 void joblot__call_condemn(joblot_call *call, struct joblot__peer *peer);
 /* call.c: sleeps until a worker rings or dies, the server speaks, a signal comes or the time is over. */

@@ -128,6 +128,12 @@ static joblot_status read_memory(struct joblot_event *event, uint64_t address, v
 
 /* ---- where memory cannot be read: the worker copies its answer into a segment of ours ---- */
 
+/* A worker that is stopped never copies: the caller looks at its signals, and may come again. */
+static joblot_status interrupted(joblot_error *err)
+{
+    return joblot__fail(err, JOBLOT_CANCELLED, EINTR, "a signal came while an answer was waited for");
+}
+
 static joblot_status ask_for_copy(joblot_call *call, struct joblot_event *event, joblot_error *err)
 {
     struct joblot__peer *peer = event->internal[0];
@@ -147,7 +153,8 @@ static joblot_status ask_for_copy(joblot_call *call, struct joblot_event *event,
         if (rc != -EAGAIN)
             return joblot__fail_os(err, -rc, "asking worker %d for its answer", peer->pid);
         struct joblot__poll set[2] = {{.fd = peer->socket, .want_write = true}, {.fd = peer->pidfd}};
-        (void)joblot__os_poll(set, 2, -1);
+        if (joblot__os_poll(set, 2, -1) == -EINTR)
+            return interrupted(err);
     }
 }
 
@@ -171,7 +178,10 @@ static joblot_status wait_for_copy(joblot_call *call, struct joblot_event *event
         if (is_dead(peer))
             return died(event, err);
         struct joblot__poll set[2] = {{.fd = peer->own_bell}, {.fd = peer->pidfd}};
-        if (joblot__os_poll(set, 2, -1) > 0 && set[0].ready)
+        int rc = joblot__os_poll(set, 2, -1);
+        if (rc == -EINTR)
+            return interrupted(err);
+        if (rc > 0 && set[0].ready)
             (void)joblot__os_event_clear(peer->own_bell);
     }
 }
@@ -184,6 +194,13 @@ static uint64_t copied_offset(const joblot_call *call, size_t part)
     return at;
 }
 
+static void drop_copy(joblot_call *call)
+{
+    joblot_segment_release(call->copied);
+    call->copied = NULL;
+    call->copy_asked = call->copy_came = false;
+}
+
 static joblot_status read_copy(joblot_call *call, struct joblot_event *event, size_t part, void *out, joblot_error *err)
 {
     struct joblot_segment_options where = {.folder = call->options.folder,
@@ -192,14 +209,19 @@ static joblot_status read_copy(joblot_call *call, struct joblot_event *event, si
     if (call->copied == NULL) {
         uint64_t total = copied_offset(call, event->n_parts);
         status = joblot_segment_new(total ? total : 1, &where, &call->copied, err);
-        if (status == JOBLOT_OK)
-            status = ask_for_copy(call, event, err);
-        if (status == JOBLOT_OK)
-            status = wait_for_copy(call, event, err);
     }
+    if (status == JOBLOT_OK && !call->copy_asked) {
+        status = ask_for_copy(call, event, err);
+        call->copy_asked = status == JOBLOT_OK;
+    }
+    if (status == JOBLOT_OK && !call->copy_came) {
+        status = wait_for_copy(call, event, err);
+        call->copy_came = status == JOBLOT_OK;
+    }
+    if (status == JOBLOT_CANCELLED)
+        return status;
     if (status != JOBLOT_OK) { /* nothing is in it, and a later read must not take it for the answer */
-        joblot_segment_release(call->copied);
-        call->copied = NULL;
+        drop_copy(call);
         return status;
     }
     int rc = joblot__os_pread(joblot_segment_fd(call->copied), out, (size_t)event->sizes[part],
@@ -224,7 +246,6 @@ joblot_status joblot_event_read(joblot_call *call, struct joblot_event *event, s
     if ((flags_of(event) & FAILED) != 0)
         return died(event, err);
     struct joblot__peer *peer = event->internal[0];
-    joblot__call_meet(call, peer);
     if (call->copied == NULL && can_read(peer)) {
         joblot_status status = read_memory(event, arrived->offset, out, arrived->size, err);
         if (status != JOBLOT_UNSUPPORTED)
@@ -243,10 +264,8 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     call->event_open = false;
     if ((flags_of(event) & HELD) == 0)
         joblot__ring_consume(&peer->up);
-    if (call->copied != NULL) {
-        joblot_segment_release(call->copied);
-        call->copied = NULL;
-    }
+    if (call->copied != NULL)
+        drop_copy(call);
     if ((flags_of(event) & FAILED) != 0)
         return; /* the task is still in flight with a worker that is gone */
     struct joblot__task *task = joblot__queue_pop(&peer->in_flight);

@@ -70,6 +70,7 @@ struct joblot__peer {
     bool ring_full; /* what was to be sent did not fit when the worker had read up to full_at */
     uint64_t full_at;
     bool met;     /* its pid and pidfd are known to its call's thread */
+    bool unmet;   /* a large answer of it waits in the ring until they are */
     bool garbled; /* it wrote what cannot be read: nothing more is read, and it is condemned */
     uint64_t cookie_address;
     unsigned char cookie[16];
@@ -122,7 +123,8 @@ struct joblot_call {
     bool enough;     /* workers: starting one more failed, and none has died since */
     bool given_back; /* a death has put tasks back into the queue */
     struct joblot__buffer parts, sizes; /* of the open event's answer */
-    joblot_segment *copied;             /* where the worker copied the answer, if it had to */
+    joblot_segment *copied;             /* where the worker copies the answer, if it has to */
+    bool copy_asked, copy_came;
 };
 
 /* peer.c: one worker as the parent sees it */

@@ -29,7 +29,7 @@ struct server {
     const struct joblot_server_hooks *hooks;
     struct child *children;
     size_t n_children;
-    bool prepared, closing;
+    bool prepared, closing, parent_gone;
     int execs;      /* why workers are exec'd: number of threads, or -errno; 0: they are not */
     bool execs_said;
     int64_t deadline; /* when closing */
@@ -250,8 +250,9 @@ static void bury(struct child *c)
 static void start_closing(struct server *s, int64_t grace)
 {
     joblot__os_point("server:closing");
-    if (!s->closing)
-        s->deadline = joblot__os_clock() + grace;
+    int64_t deadline = joblot__os_clock() + grace;
+    if (!s->closing || deadline < s->deadline) /* a parent that goes in the midst of its close waits for nobody */
+        s->deadline = deadline;
     s->closing = true;
 }
 
@@ -300,7 +301,7 @@ static joblot_status fill_set(struct server *s, bool want_write, joblot_error *e
         s->set_size = n * 2;
     }
     s->set[0] = (struct joblot__poll){.fd = s->closing ? -1 : s->socket, .want_write = want_write};
-    s->set[1] = (struct joblot__poll){.fd = s->closing ? -1 : s->parent_pidfd};
+    s->set[1] = (struct joblot__poll){.fd = s->parent_gone ? -1 : s->parent_pidfd};
     size_t i = 2;
     for (struct child *c = s->children; c != NULL; c = c->next)
         s->set[i++] = (struct joblot__poll){.fd = c->reaped ? -1 : c->pidfd};
@@ -350,8 +351,10 @@ static joblot_status serve(struct server *s, int *role, joblot_error *err)
             *role = JOBLOT_ROLE_WORKER;
             return status;
         }
-        if (s->set[1].ready)
+        if (s->set[1].ready) {
+            s->parent_gone = true;
             start_closing(s, DEFAULT_GRACE);
+        }
         if (rc == 0)
             joblot__idle_trim(&s->idle);
     }

@@ -305,6 +305,7 @@ static joblot_status live(joblot_worker *w, joblot_error *err)
         say_hello(w);
         serve(w);
     }
+    joblot__os_point("worker:over");
     if (hooks->stop != NULL)
         (void)hooks->stop(w, NULL, hooks->context, NULL);
     return status;
@@ -321,7 +322,6 @@ joblot_status joblot__worker_run(const struct joblot_worker_hooks *hooks, const 
     w->parent_pid = parent_pid;
     (void)joblot__os_read_stops(); /* of a worker that was started by exec; the parent has checked it */
     joblot_status status = live(w, err);
-    joblot__os_point("worker:over");
     /* What the program still has mapped stays mapped; it is about to end.  The worker itself stays as well, since a
      * mapping that is released during the program's finalisation still refers to what it knows. */
     if (w->identity == 0 || joblot__os_identity(w->fds.socket) == w->identity) { /* else they are somebody else's now */
