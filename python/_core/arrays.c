@@ -156,13 +156,9 @@ numeric_spec(PyObject *dtype)
     return spec;
 }
 
-PyObject *
-core_dtype_spec(struct core_state *st, PyObject *array)
+static PyObject *
+make_spec(PyObject *dtype)
 {
-    (void)st;
-    PyObject *dtype = PyObject_GetAttrString(array, "dtype");
-    if (dtype == NULL)
-        return NULL;
     long num = int_attribute(dtype, "num");
     int plain = num < 0 || num >= FIRST_UNKNOWN_NUM || num == OBJECT_NUM || num == VOID_NUM ? 0 : is_none(dtype, "metadata");
     if (plain > 0)
@@ -171,14 +167,32 @@ core_dtype_spec(struct core_state *st, PyObject *array)
         plain = has_items(dtype);
     PyObject *spec = NULL;
     if (plain < 0 || (num < 0 && PyErr_Occurred()))
-        goto done;
+        return NULL;
     if (!plain)
         spec = Py_NewRef(Py_None);
     else if (num <= 16 || num == 23) /* numbers: a size is in the letter; others have theirs, or a unit, in `str` */
         spec = numeric_spec(dtype);
     else
         spec = PyObject_GetAttrString(dtype, "str");
-done:
+    return spec;
+}
+
+PyObject *
+core_dtype_spec(struct core_state *st, PyObject *array)
+{
+    PyObject *dtype = PyObject_GetAttr(array, st->names[CORE_DTYPE]);
+    if (dtype == NULL)
+        return NULL;
+    size_t at = (uintptr_t)dtype / 64 % CORE_SPECS;
+    if (st->specs[at].dtype == dtype) {
+        Py_DECREF(dtype);
+        return Py_NewRef(st->specs[at].spec);
+    }
+    PyObject *spec = make_spec(dtype);
+    if (spec != NULL && spec != Py_None) { /* of a plain one, which cannot change */
+        Py_XSETREF(st->specs[at].dtype, Py_NewRef(dtype));
+        Py_XSETREF(st->specs[at].spec, Py_NewRef(spec));
+    }
     Py_DECREF(dtype);
     return spec;
 }

@@ -29,12 +29,21 @@ struct core_warm {
     size_t unused; /* of these, what has not been wanted since core_warm_begin */
 };
 
+/* Attributes of arrays that are asked for often: st->names. */
+enum core_name { CORE_DTYPE = 0, CORE_BASE, CORE_NBYTES, CORE_NAMES };
+/* dtypes whose spec is remembered. */
+enum { CORE_SPECS = 8 };
+
 struct core_state {
     PyTypeObject *thread_queue_type, *delayed_type, *encoder_type, *handle_type, *memory_type, *pool_type;
     PyObject *by_value;     /* exception: only cloudpickle can do this */
     PyObject *array_function;
     PyObject *errors[11];   /* -status: exception class, or NULL */
     PyObject *dtypes;       /* spec -> numpy.dtype */
+    PyObject *names[CORE_NAMES];
+    struct {
+        PyObject *dtype, *spec;
+    } specs[CORE_SPECS];    /* by the address of the dtype: plain ones */
     PyObject *loads;        /* _pickle.loads */
     PyObject *numpy;        /* module, once there was an array */
     PyObject *dtype, *ndarray, *memmap, *matrix, *recarray, *masked, *empty; /* of it */

@@ -86,6 +86,28 @@ reduce_typed(struct core_encoder *e, PyObject *array, enum core_class cls)
     return result;
 }
 
+/* Is this ndarray a view of a memmap, and large enough to go as one?  1, 0, or -1.  For small ones, and where nothing is
+ * under the array, no Python code is called. */
+static int
+is_large_view(const struct core_encoder *e, PyObject *array)
+{
+    struct core_state *st = e->st;
+    if (e->is_result || e->max_nbytes < 0)
+        return 0;
+    PyObject *size = PyObject_GetAttr(array, st->names[CORE_NBYTES]);
+    long long bytes = size ? PyLong_AsLongLong(size) : -1;
+    Py_XDECREF(size);
+    if (bytes < 0 || bytes <= e->max_nbytes)
+        return bytes < 0 ? -1 : 0;
+    PyObject *base = PyObject_GetAttr(array, st->names[CORE_BASE]);
+    while (base != NULL && (PyObject *)Py_TYPE(base) != st->memmap &&
+           PyObject_TypeCheck(base, (PyTypeObject *)st->ndarray))
+        Py_SETREF(base, PyObject_GetAttr(base, st->names[CORE_BASE]));
+    int is = base == NULL ? -1 : (PyObject *)Py_TYPE(base) == st->memmap;
+    Py_XDECREF(base);
+    return is;
+}
+
 static PyObject *
 reduce_array(struct core_encoder *e, PyObject *array)
 {
@@ -96,7 +118,10 @@ reduce_array(struct core_encoder *e, PyObject *array)
     bool memmap = type == st->memmap;
     if (type != st->ndarray && type != st->matrix && type != st->recarray && !memmap)
         return reduce_by_helper(e, "reduce_subclass", array);
-    if (memmap || type == st->ndarray) {
+    int view = type == st->ndarray ? is_large_view(e, array) : 0;
+    if (view < 0)
+        return NULL;
+    if (memmap || view) {
         PyObject *by_file = reduce_by_helper(e, memmap ? "reduce_memmap" : "reduce_view", array);
         if (by_file == NULL || by_file != Py_NotImplemented)
             return by_file;

@@ -101,6 +101,10 @@ exec_module(PyObject *module)
     st->by_value = PyErr_NewException("joblot._core.ByValue", PyExc_Exception, NULL);
     st->array_function = PyObject_GetAttrString(module, "_array");
     st->dtypes = PyDict_New();
+    static const char *const names[CORE_NAMES] = {"dtype", "base", "nbytes"};
+    for (int i = 0; i < CORE_NAMES; i++)
+        if ((st->names[i] = PyUnicode_InternFromString(names[i])) == NULL)
+            return -1;
     st->objects = PyDict_New();
     st->object_function = PyObject_GetAttrString(module, "_object");
     PyObject *pickle = PyImport_ImportModule("_pickle");
@@ -127,6 +131,8 @@ traverse(PyObject *module, visitproc visit, void *arg)
 #undef VISIT
     for (size_t i = 0; i < sizeof st->errors / sizeof *st->errors; i++)
         Py_VISIT(st->errors[i]);
+    for (int i = 0; i < CORE_SPECS; i++)
+        Py_VISIT(st->specs[i].dtype);
     return 0;
 }
 
@@ -139,6 +145,12 @@ clear(PyObject *module)
 #undef CLEAR
     for (size_t i = 0; i < sizeof st->errors / sizeof *st->errors; i++)
         Py_CLEAR(st->errors[i]);
+    for (int i = 0; i < CORE_SPECS; i++) {
+        Py_CLEAR(st->specs[i].dtype);
+        Py_CLEAR(st->specs[i].spec);
+    }
+    for (int i = 0; i < CORE_NAMES; i++)
+        Py_CLEAR(st->names[i]);
     return 0;
 }
 
