@@ -306,7 +306,8 @@ JOBLOT_API const void *joblot_event_data(const joblot_call *call, const struct j
 /* joblot_event_read - copy a part of the answer to `out` (room for sizes[part] bytes): one copy, straight out of the
  * worker where the kernel permits it.
  * Returns JOBLOT_OK, or WORKER_DIED: the worker died under the reader, what was read is worthless, the event is over
- * (call joblot_event_done) and the task is tried again or comes back as DIED | NOMEM | OS. */
+ * (call joblot_event_done) and the task is tried again or comes back as DIED | CANCELLED: a signal came while it was
+ * waited for, look at it and call this again, or joblot_event_done | NOMEM | OS. */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_event_read(joblot_call *call, struct joblot_event *event, size_t part,
                                                            void *out, joblot_error *err);
 
