@@ -57,6 +57,8 @@ POINTS = {
     "server:killing-all": (1, ""),
     "worker:forked": (2, ""),
     "worker:bound": (2, ""),
+    "worker:execed": (2, "exec"),
+    "worker:execed-bound": (2, "exec"),
     "worker:set-up": (2, ""),
     "worker:hello-written": (2, ""),
     "worker:hello-said": (2, ""),
@@ -85,7 +87,7 @@ POINTS = {
 OWN = ["worker:in-function"]
 
 # A first call on small values and on arrays of 1.6 MB with results of 533 KB, of which a worker keeps one for a while;
-# calls in which a worker dies, a task fails, and the server dies; and the end. `work` leaves a line for each start.
+# calls in which a worker dies, a task fails, and the server dies; one whose segments are files; and the end. `work` leaves a line for each start.
 PROGRAM = """
         import numpy
         from joblot import _processes
@@ -128,12 +130,12 @@ PROGRAM = """
             path = os.path.join(here, f"task-{i}")
             return [int(pid) for pid in open(path)] if os.path.exists(path) else []
 
-        def call(n, retries):
+        def call(n, retries, **settings):
             for i in range(n):
                 if starts(i):
                     os.unlink(os.path.join(here, f"task-{i}"))
             try:
-                results = Parallel(n_jobs=2, backend=BACKEND, retries=retries, batch_size=2)(tasks(n))
+                results = Parallel(n_jobs=2, backend=BACKEND, retries=retries, batch_size=2, **settings)(tasks(n))
             except WorkerDied as error:
                 assert retries == 0, error
                 assert error.task not in error.results and 0 <= error.task < n, vars(error)
@@ -151,6 +153,13 @@ PROGRAM = """
                 open(os.path.join(here, "died"), "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
 
+        def end_server_once(i):
+            if i == 3 and not os.path.exists(os.path.join(here, "ended")):
+                open(os.path.join(here, "ended"), "w").close()
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(600)
+            return 0
+
         def fail():
             raise ValueError("mine")
 
@@ -166,20 +175,29 @@ PROGRAM = """
                                                             for i in range(40)])
         except ValueError:
             pass
-        if _processes._pool is not None:
-            server = _processes._pool.processes()[0]
-            if server > 0:
-                os.kill(server, signal.SIGKILL)
+        assert Parallel(n_jobs=2, backend=BACKEND, retries=9)([delayed(end_server_once)(i) for i in range(6)]) == [0] * 6
         if VARIANT == "idle":
-            call(4, 9)
-            time.sleep(17)
-        call(6, 9)
+            with Parallel(n_jobs=2, backend=BACKEND, retries=9) as parallel:
+                check(enumerate(parallel(tasks(4))))
+                time.sleep(17)
+                check(enumerate(parallel(tasks(4))))
+        call(12, 9, temp_folder=os.environ["TMPDIR"])
         _processes.shutdown()
         assert seen() == before, (before, seen())
         try:
             raise AssertionError(os.waitpid(-1, os.WNOHANG))
         except ChildProcessError:
             print("fine")
+"""
+
+
+# A server with a thread must not fork: it starts workers by exec, and says so in a warning.
+SERVER_THREAD = """
+import sys
+import threading
+
+if "joblot._server" in sys.orig_argv[-1]:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 """
 
 
@@ -204,6 +222,10 @@ class Case:
         self.file = folder / "stops"
         self.point, self.nth = point, nth
         environ = {"JOBLOT_TEST_STOP": f"{point}:{nth}:{self.file}", "CASE": f"{backend},{retries},{variant}"}
+        if variant == "exec":
+            (folder / "sitecustomize.py").write_text(SERVER_THREAD)
+            environ |= {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+                        "PYTHONWARNINGS": "ignore"}  # fmt: skip
         text = (FORBID + "        forbid('process_vm_readv')\n" if variant == "copy" else "") + PROGRAM
         self.program = Program(text, folder, environ=environ)
         self.parent = self.program.process.pid

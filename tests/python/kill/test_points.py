@@ -12,7 +12,7 @@ import pytest
 from .points import OWN, POINTS, Case, in_source, resume
 
 ALL = os.environ.get("JOBLOT_KILL_ALL") == "1"
-BACKENDS = ["loky"]
+BACKENDS = ["loky", "multiprocessing"]
 # What is killed: the process that has stopped, others by their role, or nobody, as after a pause.
 VICTIMS = {
     "parent": ["itself", "server", "worker", "nobody"],
@@ -39,6 +39,15 @@ CHOICE = {
     ("parent:close-said", "server"),
 }
 CASES = [(point, victim) for point in POINTS for victim in VICTIMS[point.partition(":")[0]]]
+# Stopped here, a worker does not go with its server yet.
+UNBOUND = ("worker:forked", "worker:execed")
+
+
+def on_each_backend(cases):
+    """A case for each backend; a server that is a fork of the caller starts no worker by exec."""
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [(*case, backend) for backend in BACKENDS for case in cases
+            if backend == "loky" or not case[0].startswith("worker:execed")]  # fmt: skip
 
 
 def kill_there(case, victim):
@@ -57,13 +66,12 @@ def kill_there(case, victim):
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     # A stopped worker goes with the others without being asked, from the moment that it is bound to its server.
-    if victim != "parent" or case.point.startswith("server:") or case.point == "worker:forked":
+    if victim != "parent" or case.point.startswith("server:") or case.point in UNBOUND:
         resume(stopped)
     return stopped, killed
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("point", "victim"), CASES if ALL else sorted(CHOICE))
+@pytest.mark.parametrize(("point", "victim", "backend"), on_each_backend(CASES if ALL else sorted(CHOICE)))
 def test_a_kill_at_a_point(tmp_path, point, victim, backend):
     nth, variant = POINTS[point]
     case = Case(point, nth, tmp_path, backend=backend, variant=variant)
@@ -83,8 +91,7 @@ LOSSES = {"task-started": 1, "in-function": 1, "answer-written": 1, "held-writte
           "function-returned": 0, "held-committed": None, "answer-held": None}  # fmt: skip
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("point", LOSSES if ALL else ["in-function", "held-written", "answer-committed"])
+@pytest.mark.parametrize(("point", "backend"), on_each_backend(LOSSES if ALL else ["in-function", "held-written"]))
 def test_a_kill_without_retries_names_the_task(tmp_path, point, backend):
     nth, variant = POINTS[f"worker:{point}"]
     case = Case(f"worker:{point}", nth, tmp_path, backend=backend, retries=0, variant=variant)
@@ -99,8 +106,7 @@ def test_a_kill_without_retries_names_the_task(tmp_path, point, backend):
 STAY = [point for point in POINTS if not point.startswith("parent:")]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("point", STAY if ALL else ["worker:in-function", "worker:answer-written"])
+@pytest.mark.parametrize(("point", "backend"), on_each_backend(STAY if ALL else ["worker:in-function"]))
 def test_ctrl_c_while_a_process_stays_stopped(tmp_path, point, backend):
     """A stopped process is a busy one: nothing waits for it but a call, which can be ended, and so can the program."""
     nth, variant = POINTS[point]
@@ -121,7 +127,7 @@ def test_the_table_has_every_point_of_the_source():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_program_passes_every_point(tmp_path, backend):
     """Each as often as its entry in the table says, or a stop would never come."""
-    for variant in ["", "copy"] + ["idle"] * ALL:
+    for variant in ["", "copy"] + ["exec"] * (backend == "loky") + ["idle"] * ALL:
         folder = tmp_path / f"variant-{variant}"
         folder.mkdir()
         case = Case("*:*", 0, folder, backend=backend, variant=variant)
