@@ -11,6 +11,7 @@ struct context {
     PyThreadState *thread; /* of the one thread of this process that the engine knows */
     PyObject *functions;   /* id -> function, or the exception that loading it raised */
     PyObject *restore;     /* (callable, list, list): called before a task where a list is not empty */
+    PyObject *unflushed;   /* list of streams; flush_streams is called after a task where it is not empty */
     struct core_encoder *encoder;
 };
 
@@ -224,6 +225,23 @@ restore(struct context *c)
     return restored == NULL ? -1 : 0;
 }
 
+/* What the task has printed is there before its answer is, also without a newline. */
+static void
+flush_streams(struct context *c)
+{
+    PyObject *type, *value, *traceback;
+    if (c->unflushed == NULL || PyList_GET_SIZE(c->unflushed) == 0)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *helper = core_helper(c->st, "flush_streams");
+    PyObject *done = helper ? PyObject_CallNoArgs(helper) : NULL;
+    if (done == NULL)
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    PyErr_Restore(type, value, traceback);
+}
+
 static joblot_status
 run_task(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
 {
@@ -240,6 +258,7 @@ run_task(joblot_worker *worker, const struct joblot_task *task, void *context, j
     if (ok)
         result = call_task(part);
     ok = ok && result != NULL && write_result(c, worker, result) == 0;
+    flush_streams(c);
     for (int i = 0; i < 3; i++) /* before the answer, so that what it does not hold can go back at once */
         Py_CLEAR(part[i]);
     if (ok && c->encoder->n_entries > 0) /* what it lies in may be the parent's: not ours any more when it answers */
@@ -326,18 +345,16 @@ forget(joblot_worker *worker, const struct joblot_task *what, void *context, job
     return JOBLOT_OK;
 }
 
-static joblot_status
+/* What the helper returned, a new reference or NULL; the GIL is held. */
+static PyObject *
 call_helper(struct context *c, const char *name)
 {
-    enter(c);
     PyObject *helper = core_helper(c->st, name);
     PyObject *done = helper ? PyObject_CallNoArgs(helper) : NULL;
     if (done == NULL)
         PyErr_WriteUnraisable(helper);
     Py_XDECREF(helper);
-    Py_XDECREF(done);
-    leave(c);
-    return JOBLOT_OK;
+    return done;
 }
 
 static joblot_status
@@ -345,8 +362,14 @@ start_worker(joblot_worker *worker, const struct joblot_task *task, void *contex
 {
     (void)worker;
     (void)task;
-    (void)err;
-    return call_helper(context, "start_worker");
+    struct context *c = context;
+    enter(c);
+    c->unflushed = call_helper(c, "start_worker");
+    leave(c);
+    if (c->unflushed != NULL && PyList_Check(c->unflushed))
+        return JOBLOT_OK;
+    snprintf(err->message, sizeof err->message, "this worker could not be set up: see stderr");
+    return JOBLOT_INVALID;
 }
 
 /* ---- servers and workers ---- */
@@ -370,6 +393,7 @@ context_clear(struct context *c)
     Py_CLEAR(c->functions);
     Py_CLEAR(c->encoder);
     Py_CLEAR(c->restore);
+    Py_CLEAR(c->unflushed);
 }
 
 static struct joblot_worker_hooks
@@ -473,7 +497,11 @@ leave_worker(joblot_worker *worker, const struct joblot_task *task, void *contex
     (void)worker;
     (void)task;
     (void)err;
-    return call_helper(context, "leave_worker");
+    struct context *c = context;
+    enter(c);
+    Py_XDECREF(call_helper(c, "leave_worker"));
+    leave(c);
+    return JOBLOT_OK;
 }
 
 struct core_forked *

@@ -79,7 +79,22 @@ def look() -> tuple[Any, ...]:
         _filters(warnings) if warnings is not None else None,
         _logging_levels(logging) if logging is not None else None,
         bytes(process.current_process().authkey) if process is not None else None,
+        _tracker(),
     )
+
+
+def _tracker() -> tuple[int, int] | None:
+    """Return (pid of this process, its descriptor for multiprocessing's resource tracker), None where it has none.
+
+    Workers that tell the same tracker of what they make and remove do not see it removed a second time.
+    """
+    module = loaded_module("multiprocessing.resource_tracker")
+    if module is None:
+        return None
+    tracker = module._resource_tracker
+    if tracker._fd is None:
+        tracker.ensure_running()
+    return os.getpid(), tracker._fd
 
 
 def _umask() -> int:
@@ -107,7 +122,7 @@ def capture(
 
     `main_names`: what ``__main__`` was when the workers' server was forked off, or None for an exec'd one.
     """
-    names = ("environ", "cwd", "umask", "path", "argv", "filters", "levels", "authkey")
+    names = ("environ", "cwd", "umask", "path", "argv", "filters", "levels", "authkey", "tracker")
     state = dict(zip(names, seen, strict=True))
     if state["filters"] is not None:
         state["filters"] = [
@@ -120,7 +135,7 @@ def capture(
         if settings.inner_max_num_threads is not None or name not in state["environ"]:
             variables[name] = str(threads).encode()
     state["environ"] = {**state["environ"], **variables}
-    state["threads"] = threads if settings.inner_max_num_threads is not None else _asked_threads(state, threads)
+    state["threads"] = _asked_threads(state["environ"], threads)
     state["state"] = settings.worker_state
     state["initializer"] = None
     if settings.initializer is not None:
@@ -131,9 +146,15 @@ def capture(
     return state
 
 
-def _asked_threads(state: dict[str, Any], default: int) -> int:
-    """Return the number of threads that the user's environment asks for, as libraries would read it, or the default."""
-    text = state["environ"].get(b"OMP_NUM_THREADS", b"").split(b",")[0].strip()
+def _asked_threads(environ: dict[bytes, bytes], default: int) -> dict[str, int]:
+    """Return how many threads the environment of workers asks for, by kind of library, as libraries would read it."""
+    openmp = _number(environ, b"OMP_NUM_THREADS", default)
+    blas = _number(environ, b"OPENBLAS_NUM_THREADS", _number(environ, b"MKL_NUM_THREADS", openmp))
+    return {"blas": blas, "openmp": openmp}
+
+
+def _number(environ: dict[bytes, bytes], name: bytes, default: int) -> int:
+    text = environ.get(name, b"").split(b",")[0].strip()
     return int(text) if text.isdigit() and int(text) > 0 else default
 
 
@@ -230,9 +251,32 @@ def apply(settings: dict[str, Any]) -> None:
         import multiprocessing.process
 
         multiprocessing.process.current_process().authkey = settings["authkey"]
+    if settings["tracker"] is not None:
+        _join_tracker(settings["tracker"])
     config.apply_worker_state(settings["state"])
     _limit_threads(settings["threads"])
     _initialize(settings["initializer"])
+
+
+_tracker_joined: tuple[int, int] | None = None
+
+
+def _join_tracker(where: tuple[int, int]) -> None:
+    """Write to the parent's resource tracker, where a fork has not given us its descriptor already."""
+    global _tracker_joined  # noqa: PLW0603 - the one that this process writes to
+    from multiprocessing import resource_tracker
+
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    if where == _tracker_joined or (_tracker_joined is None and tracker._fd is not None):
+        return
+    try:
+        fd = os.open(f"/proc/{where[0]}/fd/{where[1]}", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:  # no /proc: a tracker of our own, which may complain of what others remove
+        return
+    if _tracker_joined is not None:
+        os.close(tracker._fd)
+    tracker._fd = fd
+    _tracker_joined = where
 
 
 # Filters whose categories belong to packages that are not imported here, with what stood around them.
@@ -327,12 +371,17 @@ def _apply_environ(wanted: dict[bytes, bytes]) -> None:
             os.environb[name] = value
 
 
-def _limit_threads(threads: int) -> None:
-    """Tell numerical libraries that are loaded already how many threads they may use; others read the environment.
+# How many threads libraries that are loaded here use: a server that was exec'd loads them with one, since it could not
+# fork with more.
+_threads: dict[str, int] = {"blas": 1, "openmp": 1}
 
-    A server that was exec'd loads NumPy with one thread, since it could not fork with more.
-    """
-    if (threads == 1 and worker_kind == "loky") or "numpy" not in sys.modules:
+
+def _limit_threads(threads: dict[str, int]) -> None:
+    """Tell numerical libraries that are loaded already how many threads they may use; others read the environment."""
+    global _threads  # noqa: PLW0603 - what holds in this process
+    same = threads == _threads and worker_kind == "loky"
+    _threads = threads
+    if same or "numpy" not in sys.modules:
         return
     import threadpoolctl
 

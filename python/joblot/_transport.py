@@ -8,6 +8,7 @@ from __future__ import annotations
 import _pickle
 import sys
 from functools import lru_cache
+from io import TextIOWrapper
 from types import FunctionType
 
 from . import _core
@@ -267,6 +268,10 @@ def __getattr__(name: str) -> Any:
         from ._functions import checks_of
 
         return checks_of
+    if name == "warn_of_comparing":
+        from ._snapshot import warn_of_comparing
+
+        return warn_of_comparing
     if name == "make_shared":
         from ._shared import Shared
 
@@ -317,8 +322,15 @@ def before_fork() -> None:
     gc.freeze()
 
 
-def start_worker() -> None:
-    """Run in each worker before its first task."""
+def start_worker() -> list[Any]:
+    """Run in each worker before its first task.
+
+    Returns
+    -------
+    list
+        Streams that hold text which no newline has sent yet: `flush_streams` is called after a task where it is not
+        empty.
+    """
     from . import _setup
 
     _setup.worker_kind = _setup.worker_kind or "loky"
@@ -326,9 +338,32 @@ def start_worker() -> None:
     if numpy_random is not None:  # imported before the fork: its generator is the same in all workers
         numpy_random.seed()
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(line_buffering=True)  # what a task prints is there when it has printed it
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # what a task prints is there when it has printed it
+            _watch(stream)
+    return unflushed
+
+
+unflushed: list[Any] = []
+
+
+def _watch(stream: Any) -> None:
+    """Note when a text without a newline is written, which stays in the stream."""
+    write = stream.write
+
+    def watched(text: str, /) -> int:
+        written: int = write(text)
+        if "\n" not in text and stream not in unflushed:
+            unflushed.append(stream)
+        return written
+
+    stream.write = watched
+
+
+def flush_streams() -> None:
+    """Send what a task has written and not ended with a newline."""
+    while unflushed:
+        unflushed.pop().flush()
 
 
 def apply_settings(data: bytes) -> tuple[Callable[[], object], list[Any], list[Any]]:
