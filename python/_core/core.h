@@ -197,6 +197,13 @@ void core_clear_entries(struct core_encoder *e);
 enum core_compare { CORE_COMPARE_NOTHING = 0, CORE_COMPARE_SAMPLE, CORE_COMPARE_WHOLE };
 struct core_shares *core_shares_new(enum core_compare compare);
 void core_shares_free(struct core_shares *shares);
+/* Warns where comparing whole arrays took over a twentieth of the call, and long enough to be noticed; once the call is
+ * over.  -1: the warning is an error. */
+struct core_shares_cost {
+    int64_t compared, total; /* ns */
+};
+struct core_shares_cost core_shares_cost(const struct core_shares *shares);
+int core_shares_warn(struct core_state *st, const struct core_shares_cost *cost);
 enum core_compare core_shares_compare(const struct core_shares *shares);
 /* Is there a copy of what lies at this place?  0: none; 1: of an array that is gone, or of another one; 2: of a view of
  * this very owner, the array whose memory it is; -1: an exception is set. */

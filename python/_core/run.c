@@ -321,6 +321,7 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
     }
     /* Before the end of the call, so that it sees which segments are free. */
     core_encoder_reset(r->encoder);
+    struct core_shares_cost cost = core_shares_cost(r->encoder->shares);
     core_shares_free(r->encoder->shares);
     r->encoder->shares = NULL;
     r->encoder->call = NULL;
@@ -328,6 +329,8 @@ run_call(struct run *r, const struct joblot_call_options *options, uint64_t key,
     joblot_call_close(r->call);
     Py_END_ALLOW_THREADS
     core_warm_end(&r->st->warm);
+    if (results != NULL && core_shares_warn(r->st, &cost) < 0)
+        Py_CLEAR(results);
     return results;
 }
 

@@ -27,6 +27,7 @@ struct core_shares {
     size_t n, capacity;
     struct use *uses; /* of tasks that are not done, about in their order */
     size_t first, n_uses, uses_capacity;
+    int64_t began, compared; /* when, and ns that went into comparing whole arrays */
 };
 
 struct core_shares *
@@ -37,6 +38,8 @@ core_shares_new(enum core_compare compare)
         PyErr_NoMemory();
     else
         s->compare = compare;
+    if (s != NULL)
+        s->began = joblot_clock();
     return s;
 }
 
@@ -115,6 +118,40 @@ is_same(const struct share *share, const void *bytes, uint64_t size, enum core_c
            same_bytes((char *)data + share->offset, bytes, (size_t)size, how);
 }
 
+struct core_shares_cost
+core_shares_cost(const struct core_shares *s)
+{
+    return (struct core_shares_cost){.compared = s->compared, .total = joblot_clock() - s->began};
+}
+
+/* Below this nobody would notice. */
+static const int64_t WARN_FROM_NS = 50000000;
+
+int
+core_shares_warn(struct core_state *st, const struct core_shares_cost *cost)
+{
+    if (cost->compared < WARN_FROM_NS || cost->compared < cost->total / 20)
+        return 0;
+    PyObject *helper = core_helper(st, "warn_of_comparing");
+    PyObject *done =
+        helper ? PyObject_CallFunction(helper, "dd", (double)cost->compared / 1e9, (double)cost->total / 1e9) : NULL;
+    Py_XDECREF(helper);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* As is_same, noting what it costs where the input of the call is the reason for it. */
+static bool
+is_same_timed(struct core_shares *s, const struct share *share, const void *bytes, uint64_t size, enum core_compare how)
+{
+    if (how != CORE_COMPARE_WHOLE || s->compare != CORE_COMPARE_WHOLE || size <= (size_t)LINE * LINES)
+        return is_same(share, bytes, size, how);
+    int64_t start = joblot_clock();
+    bool same = is_same(share, bytes, size, how);
+    s->compared += joblot_clock() - start;
+    return same;
+}
+
 joblot_segment *
 core_shares_find(struct core_shares *s, const struct joblot_array *place, enum core_compare how, const void *bytes,
                  uint64_t size, uint64_t *offset)
@@ -123,7 +160,7 @@ core_shares_find(struct core_shares *s, const struct joblot_array *place, enum c
         struct share *share = s->shares[i];
         if (!same_place(&share->place, place))
             continue;
-        if (how == CORE_COMPARE_NOTHING || is_same(share, bytes, size, how)) {
+        if (how == CORE_COMPARE_NOTHING || is_same_timed(s, share, bytes, size, how)) {
             share->fresh = true;
             *offset = share->offset;
             return share->segment;

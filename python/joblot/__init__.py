@@ -11,6 +11,7 @@ from ._core import version as __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._shared import Shared, empty, share
+    from ._snapshot import SnapshotWarning
     from .backends import ParallelBackendBase, register_parallel_backend
     from .config import cpu_count, effective_n_jobs, parallel_backend, parallel_config
     from .errors import TaskPicklingError, WorkerDied
@@ -20,6 +21,7 @@ __all__ = [
     "Parallel",
     "ParallelBackendBase",
     "Shared",
+    "SnapshotWarning",
     "TaskPicklingError",
     "WorkerDied",
     "__version__",
@@ -38,6 +40,7 @@ _HOMES = {
     "Parallel": "parallel",
     "ParallelBackendBase": "backends",
     "Shared": "_shared",
+    "SnapshotWarning": "_snapshot",
     "TaskPicklingError": "errors",
     "WorkerDied": "errors",
     "cpu_count": "config",

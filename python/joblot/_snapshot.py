@@ -26,6 +26,25 @@ _MAX_DEPTH = 20
 _FOR_ITER = opmap["FOR_ITER"]
 
 
+class SnapshotWarning(UserWarning):
+    """Arrays were compared between tasks, since the input of the call could have written to them, and that took long.
+
+    Nothing is wrong but the time. The message says what avoids it.
+    """
+
+
+def warn_of_comparing(compared: float, total: float) -> None:
+    """Warn, at the line of the call, that comparing arrays took `compared` of its `total` seconds."""
+    from .config import warn_caller
+
+    warn_caller(
+        f"{compared:.2g} of {total:.2g} seconds of this call went into comparing arrays with their copies: its input is an "
+        "iterator, which may change an array between two tasks. To avoid that, pass a list of tasks, or "
+        "joblot.share(array) in place of the array, or make it read-only (array.flags.writeable = False).",
+        SnapshotWarning,
+    )
+
+
 def kind_of(tasks: Any) -> int:
     """Return how far the input of a call can be trusted not to write to what it has handed out.
 

@@ -272,6 +272,10 @@ def __getattr__(name: str) -> Any:
         from ._snapshot import warn_of_comparing
 
         return warn_of_comparing
+    if name == "warn_of_comparing":
+        from ._snapshot import warn_of_comparing
+
+        return warn_of_comparing
     if name == "make_shared":
         from ._shared import Shared
 

@@ -370,9 +370,9 @@ def apply_worker_state(state: tuple[Any, ...]) -> None:
 _configs_of_states: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
-def warn_caller(message: str) -> None:
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line outside of joblot that led here."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "joblot":
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
