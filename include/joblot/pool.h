@@ -119,6 +119,11 @@ JOBLOT_API void joblot_mapping_release(joblot_mapping *mapping);
 /* joblot_worker_parent_pid - the pid of the process that opened the pool. */
 JOBLOT_API int joblot_worker_parent_pid(const joblot_worker *worker);
 
+/* joblot_worker_crash_file - a descriptor for what this program writes when it crashes (a handler of SIGSEGV, for one): up
+ * to 16 KB of text, which the parent gets with the death.  For the start hook, once; it stays open as long as the program.
+ * Returns it, or -1 where there is none. */
+JOBLOT_API int joblot_worker_crash_file(joblot_worker *worker);
+
 /* joblot_worker_cancelled - 1 when the running task's answer is not wanted any more.  Cheap; for long tasks. */
 JOBLOT_API int joblot_worker_cancelled(const joblot_worker *worker);
 
@@ -224,11 +229,20 @@ struct joblot_call_options {
     size_t preload_size;
     const char *folder;          /* for segments that the engine makes: see joblot_segment_options */
     const char *fallback_folder;
+    /* Limits; 0: none.  A worker that a task takes over one is killed with its process group, and only that task is lost:
+     * its event is a DIED whose cause says which limit, and it is not tried again.  Tasks that waited behind it in the
+     * same worker run elsewhere. */
+    int64_t task_timeout_ns; /* of one task's running, from its start in the worker to its answer */
+    uint64_t memory_limit;   /* bytes of a worker's own memory (anonymous and swapped, not what it maps of segments and
+                                files), looked at every 30 ms while tasks run, and after each task: a worker that holds
+                                more between two tasks is replaced */
+    uint64_t max_tasks;      /* tasks of a worker's life, earlier calls' included: then it leaves in an orderly way */
+    int64_t idle_timeout_ns; /* a worker that has had nothing to do for so long leaves */
 };
 
 /* joblot_call_open - open a call.  Workers are leased, and started, when tasks need them.
  * A call that overlaps with others on the pool leases max(1, n_workers - leased by others), more as they end.
- * Returns JOBLOT_OK (joblot_call_close it), or INVALID | NOMEM. */
+ * Returns JOBLOT_OK (joblot_call_close it), or INVALID | NOMEM | UNSUPPORTED (memory_limit where there is no /proc). */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_open(joblot_pool *pool, const struct joblot_call_options *options,
                                                           joblot_call **out, joblot_error *err);
 
@@ -263,6 +277,13 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_call_submit(joblot_call *call, u
  * their own, and that could not submit one of them. */
 JOBLOT_API void joblot_call_skip(joblot_call *call);
 
+/* Why a worker died. */
+enum joblot_death_cause {
+    JOBLOT_DEATH_OTHER = 0, /* see signal and exit_code */
+    JOBLOT_DEATH_TIMEOUT,   /* killed by us: its task ran for longer than task_timeout_ns */
+    JOBLOT_DEATH_MEMORY     /* killed by us: it held more than memory_limit while its task ran */
+};
+
 /* How a worker died. */
 struct joblot_death {
     int pid;
@@ -272,6 +293,10 @@ struct joblot_death {
     uint64_t peak_memory; /* bytes; 0: not known */
     unsigned attempts;    /* that the task has had, this one included */
     int server_died;      /* the worker went because the server did */
+    enum joblot_death_cause cause;
+    uint64_t seen;        /* of TIMEOUT: ns that the task ran; of MEMORY: bytes that the worker held */
+    int oom_likely;       /* killed by the kernel because memory ran out: 1, 0, or -1 where nothing tells */
+    const char *crash;    /* text that the worker's program wrote when it crashed (joblot_worker_crash_file), or NULL */
 };
 
 enum joblot_event_kind {
@@ -285,7 +310,8 @@ enum joblot_event_kind {
 struct joblot_event {
     enum joblot_event_kind kind;
     uint64_t number;       /* the task's */
-    joblot_status status;  /* of a RESULT: JOBLOT_OK, or the status that the function returned */
+    joblot_status status;  /* of a RESULT: JOBLOT_OK, or the status that the function returned; of a DIED: WORKER_DIED,
+                              or by its cause TIMEOUT or LIMIT */
     const char *message;   /* of a RESULT that is not OK: the function's message */
     uint64_t duration_ns;  /* that the function took */
     size_t n_parts;        /* of the answer */

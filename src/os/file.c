@@ -184,6 +184,25 @@ int joblot__os_read_text(const char *path, char *out, size_t capacity)
     return (int)used;
 }
 
+int joblot__os_move_high(int fd)
+{
+    INJECT();
+    enum { HIGH = 1000 };
+    int limit = joblot__os_descriptor_limit(), copy = -1;
+    for (int from = limit > HIGH ? HIGH : limit - 1; copy < 0 && from > fd && from > 2; from /= 2)
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, from);
+    if (copy < 0)
+        return fd < 0 ? -EBADF : fd;
+    (void)close(fd);
+    return copy;
+}
+
+int joblot__os_seek(int fd, uint64_t offset)
+{
+    INJECT();
+    return lseek(fd, (off_t)offset, SEEK_SET) < 0 ? -errno : 0;
+}
+
 int joblot__os_dup(int fd)
 {
     INJECT();

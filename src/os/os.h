@@ -59,6 +59,8 @@ int joblot__os_read_text(const char *path, char *out, size_t capacity); /* termi
 int joblot__os_dup(int fd);
 /* `n` descriptors from `first` on, which this program was exec'd with, are not to be inherited once more. */
 void joblot__os_close_on_exec(int first, int n);
+int joblot__os_move_high(int fd); /* to a number near 1,000 or the limit; fd is closed when that is done */
+int joblot__os_seek(int fd, uint64_t offset);
 int joblot__os_punch(int fd, uint64_t size); /* gives the pages of a memfd back; it reads as zeros then */
 /* Bytes free for this process in the file system of a folder. */
 int64_t joblot__os_folder_free(const char *folder);
@@ -78,6 +80,11 @@ int joblot__os_reset_private(int fd, uint64_t offset, void *at, size_t size);
 /* Bytes that can still be allocated: MemAvailable, held against every memory cgroup above us (v1 and v2).
  * `root` is "" but in tests, where it is a folder with proc/ and sys/ in it. */
 int64_t joblot__os_memory_available(const char *root);
+/* Bytes of memory that a process alone has: anonymous, and swapped.  pid 0: ours. -errno where /proc cannot be read. */
+int64_t joblot__os_private_memory(int pid);
+/* How many processes of our cgroup (v2: and below it; else of the system) the kernel has killed for want of memory, since
+ * it was made; -1 where nothing tells.  root as above. */
+int64_t joblot__os_oom_kills(const char *root);
 
 /* ---- processes ---- */
 

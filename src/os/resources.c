@@ -182,3 +182,63 @@ int64_t joblot__os_memory_available(const char *root)
     each_cgroup(root, "", memory_v2, &room);
     return room;
 }
+
+/* The number behind `key` and a blank or colon at the start of a line; -1 where there is none. */
+static int64_t number_of(const char *text, const char *key)
+{
+    size_t length = strlen(key);
+    for (const char *at = text; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, key, length) == 0 && (at[length] == ' ' || at[length] == ':'))
+            return (int64_t)strtoll(at + length + 1, NULL, 10);
+    }
+    return -1;
+}
+
+int64_t joblot__os_private_memory(int pid)
+{
+    char path[64], text[TEXT_SIZE];
+    if (pid > 0)
+        (void)snprintf(path, sizeof path, "/proc/%d/status", pid);
+    else
+        (void)snprintf(path, sizeof path, "/proc/self/status");
+    int rc = -joblot__os_forbidden("status");
+    if (rc == 0)
+        rc = joblot__os_read_text(path, text, sizeof text);
+    if (rc < 0)
+        return rc;
+    int64_t anonymous = number_of(text, "RssAnon"), swapped = number_of(text, "VmSwap");
+    if (anonymous < 0) /* of a process that has ended there is no such line */
+        return -ENODATA;
+    return (anonymous + (swapped > 0 ? swapped : 0)) * 1024;
+}
+
+/* Of the innermost group that has the counter, since those above count the processes of others. */
+static void oom_kills_in(const char *root, const char *folder, const char *name, int64_t *kills)
+{
+    char path[PATH_SIZE], text[TEXT_SIZE];
+    int n = snprintf(path, sizeof path, "%s%s/%s", root, folder, name);
+    if (*kills < 0 && n > 0 && (size_t)n < sizeof path && joblot__os_read_text(path, text, sizeof text) > 0)
+        *kills = number_of(text, "oom_kill");
+}
+
+static void oom_kills_v1(const char *root, const char *folder, void *context)
+{
+    oom_kills_in(root, folder, "memory.oom_control", context);
+}
+
+static void oom_kills_v2(const char *root, const char *folder, void *context)
+{
+    oom_kills_in(root, folder, "memory.events", context);
+}
+
+int64_t joblot__os_oom_kills(const char *root)
+{
+    int64_t kills = -1;
+    each_cgroup(root, "memory", oom_kills_v1, &kills);
+    if (kills < 0)
+        each_cgroup(root, "", oom_kills_v2, &kills);
+    if (kills < 0)
+        oom_kills_in(root, "", "proc/vmstat", &kills);
+    return kills;
+}

@@ -26,10 +26,18 @@ joblot_status joblot_call_open(joblot_pool *pool, const struct joblot_call_optio
     call->options = *options;
     call->average_ns = -1;
     joblot_status status = joblot_call_preload(call, options->preload, options->preload_size, err);
-    if (status != JOBLOT_OK)
+    int64_t memory = options->memory_limit != 0 ? joblot__os_private_memory(0) : 0;
+    if (status == JOBLOT_OK && memory < 0)
+        status = joblot__fail(err, JOBLOT_UNSUPPORTED, (int)-memory,
+                              "memory_limit needs /proc, to see what workers hold: /proc/self/status cannot be read");
+    if (status != JOBLOT_OK) {
         joblot_call_close(call);
-    else
-        *out = call;
+        return status;
+    }
+    joblot__lock_take(&pool->lock);
+    joblot__pool_count_oom(pool);
+    joblot__lock_give(&pool->lock);
+    *out = call;
     return status;
 }
 
@@ -129,8 +137,12 @@ const unsigned char *joblot__call_read(joblot_call *call, struct joblot__peer *p
             joblot__call_condemn(call, peer);
         if (record == NULL || *type == JOBLOT__COPIED)
             return record;
-        if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER)
-            return record;
+        if (*type == JOBLOT__ANSWER && *size >= JOBLOT__ANSWER_HEADER + JOBLOT__BODY_HEADER) {
+            if (peer->doomed == 0 || joblot__load_le64(record) <= peer->doomed)
+                return record;
+            joblot__ring_consume(&peer->up); /* behind the task for which it was killed: that is run elsewhere */
+            continue;
+        }
         joblot__peer_take(peer, *type, record, *size);
     }
 }
@@ -184,7 +196,7 @@ static bool take_event(joblot_call *call, struct joblot_event *event, joblot_sta
         }
         if (record != NULL)
             joblot__ring_consume(&peer->up); /* a COPIED that came too late */
-        else if (peer->gone && joblot__call_verdict(call, peer, NULL)) {
+        else if (peer->gone && (peer->leaving || joblot__call_verdict(call, peer, NULL))) {
             bool enough = peer->unborn && call->n_peers > 1; /* RLIMIT_NPROC: the others go on, no more are asked for */
             if (!enough)
                 weigh_death(call, peer);
@@ -293,12 +305,30 @@ static joblot_status too_many_deaths(joblot_error *err)
                         "(memory, RLIMIT_NPROC, or a library that cannot be loaded)");
 }
 
+static bool has_limits(const joblot_call *call)
+{
+    return call->options.task_timeout_ns != 0 || call->options.memory_limit != 0 || call->n_leaving > 0;
+}
+
+/* The time to sleep, less when limits are to be looked at before. */
+static int64_t until_limits(joblot_call *call, int64_t left, bool *again)
+{
+    if (!has_limits(call))
+        return left;
+    int64_t next = joblot__call_enforce(call, again);
+    if (next == INT64_MAX)
+        return left;
+    next -= joblot__os_clock();
+    next = next < 0 ? 0 : next;
+    return left < 0 || next < left ? next : left;
+}
+
 /* The time to sleep, less when a worker is gone of which the server may never tell. */
 static int64_t until_verdict(joblot_call *call, int64_t left)
 {
     int64_t next = INT64_MAX;
     for (size_t i = 0; i < call->n_peers; i++)
-        if (call->peers[i]->gone && joblot__call_verdict(call, call->peers[i], &next))
+        if (call->peers[i]->gone && (call->peers[i]->leaving || joblot__call_verdict(call, call->peers[i], &next)))
             return 0;
     if (next == INT64_MAX)
         return left;
@@ -315,6 +345,9 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
     if (call->event_open)
         return joblot__fail(err, JOBLOT_INVALID, 0, "the event before this one is not done");
     for (;;) {
+        bool again = false;
+        if (has_limits(call) && joblot__os_clock() >= call->limits_at) /* while events come there is no sleep */
+            (void)joblot__call_enforce(call, &again);
         joblot_status status = joblot__call_dispatch(call, err);
         size_t waiting = call->queued.count;
         if (status != JOBLOT_OK || take_event(call, event, &status, err))
@@ -332,6 +365,11 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
         int64_t left = timeout_ns > 0 ? deadline - joblot__os_clock() : timeout_ns;
         if (call->pending == 0 || interrupted || looked || (timeout_ns > 0 && left <= 0))
             return JOBLOT_OK;
+        if (left != 0) {
+            left = until_limits(call, left, &again);
+            if (again)
+                continue;
+        }
         looked = timeout_ns == 0;
         call->since_look = 0;
         status = joblot__call_sleep(call, until_verdict(call, left), &interrupted, err);
@@ -417,16 +455,21 @@ static void cancel(joblot_call *call)
 static void release_peer(joblot_call *call, struct joblot__peer *peer)
 {
     joblot_pool *pool = call->pool;
-    bool usable = !peer->gone && !peer->garbled && peer->in_flight.count == 0;
-    if (usable) {
+    bool usable = !peer->gone && !peer->garbled && !peer->condemned && peer->in_flight.count == 0;
+    if (usable && !peer->leaving && joblot__call_worn(call, peer))
+        joblot__call_retire(call, peer);
+    pool->n_leased -= !peer->leaving;
+    if (usable && !peer->leaving) {
         joblot__shared32_store(&peer->channel->cancel, 0, memory_order_release);
         joblot__peer_drop_handed(peer, UINT64_MAX);
         joblot__peer_forget(peer, true); /* but for those that the pool keeps for the next call */
         if (joblot__ring_used(&peer->down) > 0) /* segments to forget: memory that nobody can use */
             joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+        /* From here on it may leave when it likes. */
+        peer->leaving = !joblot__shared32_cas(&peer->channel->lease, JOBLOT__LEASE_LEASED, JOBLOT__LEASE_IDLE);
+        peer->leave_by = peer->leaving ? joblot__os_clock() + JOBLOT__LEAVE_NS : 0;
     }
     peer->leased = false;
-    pool->n_leased--;
     if (peer->state == JOBLOT__DEAD)
         joblot__pool_drop(pool, peer);
     else if (!usable)
@@ -458,6 +501,7 @@ void joblot_call_close(joblot_call *call)
         joblot__task_free(call->notes[i].task);
     joblot__buffer_clear(&call->parts);
     joblot__buffer_clear(&call->sizes);
+    joblot__free(call->crash);
     joblot__free(call->preload);
     joblot__free(call->notes);
     joblot__free(call->peers);

@@ -25,22 +25,37 @@ static joblot_status add_peer(joblot_call *call, struct joblot__peer *peer, jobl
     }
     peer->leased = true;
     peer->notes_sent = 0;
+    joblot__shared64_store(&peer->channel->idle_ns, (uint64_t)call->options.idle_timeout_ns, memory_order_relaxed);
+    joblot__shared64_store(&peer->channel->memory_limit, call->options.memory_limit, memory_order_relaxed);
     call->peers[call->n_peers++] = peer;
     call->pool->n_leased++;
     return JOBLOT_OK;
 }
 
+/* Takes hold of a worker that nobody has, unless it has just gone by itself. */
+static bool claim(struct joblot__peer *peer)
+{
+    peer->leaving = !joblot__shared32_cas(&peer->channel->lease, JOBLOT__LEASE_IDLE, JOBLOT__LEASE_LEASED);
+    if (peer->leaving)
+        peer->leave_by = joblot__os_clock() + JOBLOT__LEAVE_NS;
+    return !peer->leaving;
+}
+
+/* One that nobody has, claimed: one that runs before one that is on its way. */
 static struct joblot__peer *find_idle(joblot_pool *pool)
 {
     struct joblot__peer *starting = NULL;
     for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
         if (peer->leased || peer->condemned || peer->state == JOBLOT__DEAD)
             continue;
-        if (peer->state == JOBLOT__RUNNING)
+        if (peer->leaving && joblot__os_clock() >= peer->leave_by)
+            joblot__pool_condemn(pool, peer); /* it hangs in its exit handlers */
+        else if (!peer->leaving && peer->state != JOBLOT__RUNNING)
+            starting = peer;
+        else if (!peer->leaving && claim(peer))
             return peer;
-        starting = peer;
     }
-    return starting;
+    return starting != NULL && claim(starting) ? starting : NULL;
 }
 
 /* A quarter of all descriptors is for segments, and for the program itself.  Of workers that are on their way the pidfds
@@ -84,41 +99,56 @@ static joblot_status start_worker(joblot_call *call, struct joblot__peer **out, 
 static joblot_status lease_one(joblot_call *call, bool *got, joblot_error *err)
 {
     joblot_pool *pool = call->pool;
-    *got = false;
+    joblot_status status = JOBLOT_OK;
     struct joblot__peer *peer = find_idle(pool);
+    *got = false;
+    while (peer != NULL && joblot__call_worn(call, peer)) { /* it has run what a worker may in earlier calls */
+        status = add_peer(call, peer, err);
+        if (status != JOBLOT_OK)
+            return status;
+        joblot__call_retire(call, peer);
+        peer = find_idle(pool);
+    }
     if (peer == NULL) {
         if (pool->n_asked >= MAX_ASKED && call->n_peers > 0) /* with none, it would have nothing to wait for */
             return JOBLOT_OK;
         if (call->enough && call->n_peers > 0)
             return JOBLOT_OK;
-        joblot_status status = start_worker(call, &peer, err);
+        status = start_worker(call, &peer, err);
         /* Short of something for one more is no reason to fail while there are workers to go on with. */
         call->enough = status != JOBLOT_OK;
         if (status != JOBLOT_OK)
             return call->n_peers > 0 ? JOBLOT_OK : status;
     }
-    joblot_status status = add_peer(call, peer, err);
+    status = add_peer(call, peer, err);
     *got = status == JOBLOT_OK;
     return status;
 }
 
 static size_t allowed(const joblot_call *call)
 {
-    size_t others = call->pool->n_leased - call->n_peers, n = call->options.n_workers;
+    size_t others = call->pool->n_leased - joblot__call_active(call), n = call->options.n_workers;
     if (others == 0)
         return n;
     return n > others ? n - others : 1;
 }
 
+/* Workers that leave are not to pile up, faster than the machine sees them off: the call waits for them. */
+static bool many_leave(const joblot_call *call)
+{
+    return call->n_leaving > 2 * call->options.n_workers || call->n_peers >= (JOBLOT__POLL_MAX - 2) / 3;
+}
+
 static joblot_status lease(joblot_call *call, joblot_error *err)
 {
     size_t wanted = call->pending < call->options.n_workers ? call->pending : call->options.n_workers;
-    if (call->n_peers >= wanted || call->queued.count == 0)
+    if (joblot__call_active(call) >= wanted || call->queued.count == 0)
         return JOBLOT_OK;
     joblot_status status = JOBLOT_OK;
     bool got = true;
     joblot__lock_take(&call->pool->lock);
-    while (status == JOBLOT_OK && got && call->n_peers < wanted && call->n_peers < allowed(call))
+    while (status == JOBLOT_OK && got && joblot__call_active(call) < wanted &&
+           joblot__call_active(call) < allowed(call) && !many_leave(call))
         status = lease_one(call, &got, err);
     joblot__lock_give(&call->pool->lock);
     return status;
@@ -145,7 +175,8 @@ static size_t batch_now(const joblot_call *call)
     size_t unfinished = call->queued.count;
     for (size_t i = 0; i < call->n_peers; i++)
         unfinished += call->peers[i]->in_flight.count;
-    size_t share = (unfinished + call->n_peers - 1) / (call->n_peers ? call->n_peers : 1);
+    size_t active = joblot__call_active(call);
+    size_t share = (unfinished + active - 1) / (active ? active : 1);
     if (batch > share)
         batch = share;
     return batch > least ? batch : least;
@@ -170,9 +201,9 @@ static joblot_status send_notes(joblot_call *call, struct joblot__peer *peer, bo
 }
 
 /* May the worker be told of one task more?  It holds a descriptor for each segment until it forgets it. */
-static bool has_room(const struct joblot__peer *peer, const struct joblot__task *task, size_t batch)
+static bool has_room(const joblot_call *call, const struct joblot__peer *peer, const struct joblot__task *task, size_t batch)
 {
-    if (peer->in_flight.count >= batch)
+    if (peer->in_flight.count >= batch || joblot__call_worn(call, peer))
         return false;
     return peer->in_flight.count == 0 || task->n_segments == 0 || peer->n_told + task->n_segments <= MAX_TOLD;
 }
@@ -182,10 +213,10 @@ static joblot_status fill(joblot_call *call, struct joblot__peer *peer, size_t b
 {
     bool sent = false;
     uint64_t before = peer->down.tail;
-    if (peer->gone || peer->garbled || peer->in_flight.count >= batch)
+    if (peer->gone || peer->garbled || peer->leaving || peer->doomed != 0 || peer->in_flight.count >= batch)
         return JOBLOT_OK;
     joblot_status status = send_notes(call, peer, &sent, err);
-    while (status == JOBLOT_OK && sent && call->queued.first != NULL && has_room(peer, call->queued.first, batch)) {
+    while (status == JOBLOT_OK && sent && call->queued.first != NULL && has_room(call, peer, call->queued.first, batch)) {
         status = joblot__peer_send(peer, call->queued.first, JOBLOT__TASK, &sent, err);
         if (status == JOBLOT_OK && sent)
             joblot__queue_push(&peer->in_flight, joblot__queue_pop(&call->queued));

@@ -281,6 +281,11 @@ void joblot_event_done(joblot_call *call, struct joblot_event *event)
     call->pending--;
     if (peer->n_told > 0)
         joblot__peer_forget(peer, false);
+    if (peer->in_flight.count == 0 && !peer->leaving && joblot__call_worn(call, peer)) {
+        joblot__lock_take(&call->pool->lock);
+        joblot__call_retire(call, peer);
+        joblot__lock_give(&call->pool->lock);
+    }
     if (peer->in_flight.count == 0 && call->queued.count == 0 && joblot__ring_used(&peer->down) > 0)
         joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE); /* nothing else will, and it holds what it is to forget */
 }

@@ -22,6 +22,7 @@ static joblot_status open_channel(struct joblot__peer *peer, int *fd, joblot_err
     (void)joblot__os_dontfork(at, size);
     peer->channel = at;
     joblot__shared32_store(&peer->channel->ring_size, (uint32_t)peer->ring_size, memory_order_relaxed);
+    joblot__shared32_store(&peer->channel->lease, JOBLOT__LEASE_LEASED, memory_order_relaxed); /* it is made for a call */
     joblot__shared32_store(&peer->channel->magic, JOBLOT__CHANNEL_MAGIC, memory_order_release);
     joblot__ring_init(&peer->down, &peer->channel->down, joblot__channel_down(at), peer->ring_size);
     joblot__ring_init(&peer->up, &peer->channel->up, joblot__channel_up(at, peer->ring_size), peer->ring_size);

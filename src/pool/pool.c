@@ -470,17 +470,8 @@ void joblot_pool_close(joblot_pool *pool, int64_t grace_ns)
     if (pool == NULL)
         return;
     joblot__os_point("parent:pool-closing");
-    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next) {
-        unsigned char *at = joblot__ring_reserve(&peer->down, JOBLOT__EXIT, 8);
-        if (at != NULL) {
-            memset(at, 0, 8);
-            joblot__ring_commit(&peer->down);
-            joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
-        } else { /* its ring is full, of notes for one: the end of the socket says the same */
-            (void)joblot__os_close(peer->socket);
-            peer->socket = -1;
-        }
-    }
+    for (struct joblot__peer *peer = pool->peers; peer != NULL; peer = peer->next)
+        joblot__peer_say_exit(peer);
     end_server(pool, grace_ns);
     joblot__os_point("parent:server-ended");
     joblot_pool_abandon(pool);

@@ -53,6 +53,8 @@ struct joblot__peer {
     bool leased, asked; /* asked: the server was told to fork it */
     bool condemned;     /* killed as soon as its pidfd is there, and never leased */
     bool unborn;        /* the server could not fork it */
+    bool leaving;       /* told to leave, or leaves by itself: it starts no task more, and is never leased again */
+    int64_t leave_by;   /* of one that leaves: then it is killed */
     bool status_known, server_died;
     struct joblot__exit how;
     /* the leasing call's */
@@ -72,6 +74,9 @@ struct joblot__peer {
     bool met;     /* its pid and pidfd are known to its call's thread */
     bool unmet;   /* a large answer of it waits in the ring until they are */
     bool garbled; /* it wrote what cannot be read: nothing more is read, and it is condemned */
+    uint64_t doomed;        /* sequence of a task for which it was killed; 0: none */
+    enum joblot_death_cause cause; /* of that */
+    uint64_t seen;
     uint64_t cookie_address;
     unsigned char cookie[16];
     int readable; /* its memory: -1 not tried, 0 no, 1 yes */
@@ -94,7 +99,8 @@ struct joblot_pool {
     bool idle_told;
     uint32_t server_knows[JOBLOT__CACHE_SLOTS]; /* ids of the segments that the server has, by slot */
     struct joblot__peer *peers;
-    size_t n_leased, n_asked; /* asked and not yet there */
+    size_t n_leased, n_asked; /* leased and not leaving; asked and not yet there */
+    int64_t oom_kills, oom_read_at; /* the kernel's counter when it was read last, less those that were accounted for */
 };
 
 struct joblot__note {
@@ -109,6 +115,9 @@ struct joblot_call {
     unsigned char *preload;
     struct joblot__peer **peers;
     size_t n_peers, peers_capacity, next_peer; /* next_peer: whose ring is looked at first */
+    size_t n_leaving;                          /* of the peers: they take no tasks, and are waited for */
+    int64_t limits_at, memory_at;              /* when limits, and memory, are to be looked at next */
+    char *crash;                               /* of the last death that was told */
     struct joblot__queue queued;
     uint64_t n_submitted;
     size_t pending;
@@ -126,6 +135,13 @@ struct joblot_call {
     joblot_segment *copied;             /* where the worker copies the answer, if it has to */
     bool copy_asked, copy_came;
 };
+
+#define JOBLOT__LEAVE_NS ((int64_t)5000000000) /* what a worker that leaves has for its exit handlers */
+
+static inline size_t joblot__call_active(const joblot_call *call)
+{
+    return call->n_peers - call->n_leaving;
+}
 
 /* peer.c: one worker as the parent sees it */
 joblot_status joblot__peer_new(joblot_pool *pool, struct joblot__peer **out, int worker_fds[4], joblot_error *err);
@@ -162,13 +178,24 @@ joblot_status joblot__task_new(uint32_t kind, const struct joblot_part *parts, s
 void joblot__task_free(struct joblot__task *task);
 void joblot__queue_push(struct joblot__queue *q, struct joblot__task *task);
 void joblot__queue_push_front(struct joblot__queue *q, struct joblot__task *task);
+void joblot__queue_prepend(struct joblot__queue *q, struct joblot__queue *rest); /* in their order; rest is empty then */
 struct joblot__task *joblot__queue_pop(struct joblot__queue *q);
 void joblot__queue_clear(struct joblot__queue *q);
 
 /* dispatch.c */
 joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
 
+/* limit.c.  A leased worker leaves in an orderly way; with the lock held. */
+void joblot__call_retire(joblot_call *call, struct joblot__peer *peer);
+void joblot__peer_say_exit(struct joblot__peer *peer);
+/* Has it run as many tasks as a worker may? */
+bool joblot__call_worn(const joblot_call *call, const struct joblot__peer *peer);
+/* Looks at the limits of what runs.  The time of the next look that is worth a wake-up (INT64_MAX: none); with *again set
+ * tasks have come back into the queue. */
+int64_t joblot__call_enforce(joblot_call *call, bool *again);
+
 /* death.c: a leased worker whose pidfd has fired and whose ring has been read.  True when the event was filled in. */
+void joblot__pool_count_oom(joblot_pool *pool); /* with the lock held */
 bool joblot__call_bury(joblot_call *call, size_t index, struct joblot_event *event);
 /* Has the server told how this worker, which is gone, ended, or has that been waited for long enough?  `next`, where not
  * NULL: set to the time at which that is so, when it is earlier. */

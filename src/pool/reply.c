@@ -93,6 +93,7 @@ joblot_status joblot_worker_reply(joblot_worker *w, const struct joblot_part *pa
         return joblot__fail(err, JOBLOT_LIMIT, 0, "an answer of %zu parts does not fit into the ring: join some of them",
                             n_parts);
     w->replied = true;
+    joblot__worker_task_ended(w);
     if (body <= w->ring_size / 4)
         return reply_inline(w, JOBLOT_OK, parts, n_parts, body, err);
     return reply_held(w, parts, n_parts, err);
@@ -103,6 +104,7 @@ joblot_status joblot__reply_status(joblot_worker *w, joblot_status status, const
     struct joblot_part text = {.data = message, .size = strlen(message) + 1};
     size_t body;
     w->replied = true;
+    joblot__worker_task_ended(w);
     if (joblot__body_size(&text, 1, &body, NULL) != JOBLOT_OK)
         return JOBLOT_LIMIT;
     return reply_inline(w, status, &text, 1, body, NULL);

@@ -124,6 +124,18 @@ void joblot__queue_push_front(struct joblot__queue *q, struct joblot__task *task
     q->count++;
 }
 
+void joblot__queue_prepend(struct joblot__queue *q, struct joblot__queue *rest)
+{
+    if (rest->first == NULL)
+        return;
+    rest->last->next = q->first;
+    if (q->last == NULL)
+        q->last = rest->last;
+    q->first = rest->first;
+    q->count += rest->count;
+    memset(rest, 0, sizeof *rest);
+}
+
 struct joblot__task *joblot__queue_pop(struct joblot__queue *q)
 {
     struct joblot__task *task = q->first;

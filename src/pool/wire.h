@@ -8,6 +8,10 @@
 
 /* ---- the mapping that a parent and one worker share ---- */
 
+/* Whose the worker is: nobody's, a call's (the parent: IDLE->LEASED), or its own, and it leaves: it starts no task more
+ * (the worker: IDLE->GONE when it had nothing to do for its time, LEASED->GONE when it holds too much memory). */
+enum { JOBLOT__LEASE_IDLE = 0, JOBLOT__LEASE_LEASED = 1, JOBLOT__LEASE_GONE = 2 };
+
 /* Why a worker sleeps, and so what is worth waking it for. */
 enum { JOBLOT__AWAKE = 0, JOBLOT__SLEEPS_IDLE = 1, JOBLOT__SLEEPS_FULL = 2, JOBLOT__SLEEPS_UNTAKEN = 3 };
 
@@ -23,19 +27,33 @@ struct joblot__channel {
     joblot__shared64 started; /* sequence of the task that it started last: a task's start mark */
     joblot__shared32 worker_sleeps;
     joblot__shared32 handed; /* descriptors sent to the parent, over the socket */
-    unsigned char pad1[48];
+    joblot__shared64 since;  /* ns, monotonic: when the task that runs was started; 0: none runs */
+    unsigned char pad1[40];
     /* written by the parent */
     joblot__shared64 taken; /* sequence of the last answer that was taken out of the worker's memory */
     joblot__shared32 cancel; /* not 0: start no task, answer CANCELLED */
     joblot__shared32 parent_sleeps;
-    unsigned char pad2[48];
+    joblot__shared64 idle_ns;      /* with nothing to do for so long it leaves; 0: never */
+    joblot__shared64 memory_limit; /* bytes: with more after a task it leaves; 0: never */
+    unsigned char pad2[32];
+    /* written by both, seldom */
+    joblot__shared32 lease;
+    unsigned char pad3[60];
     struct joblot__ring_words down; /* tasks, parent to worker */
     struct joblot__ring_words up;   /* answers, worker to parent */
 };
 
-static inline size_t joblot__channel_size(size_t ring_size)
+/* What a worker's program writes when it crashes, which nobody need have seen coming: text, at the end of the mapping. */
+#define JOBLOT__CRASH_SIZE (16u << 10)
+
+static inline size_t joblot__channel_crash(size_t ring_size)
 {
     return JOBLOT__CHANNEL_HEADER + 2 * ring_size;
+}
+
+static inline size_t joblot__channel_size(size_t ring_size)
+{
+    return joblot__channel_crash(ring_size) + JOBLOT__CRASH_SIZE;
 }
 
 static inline void *joblot__channel_down(struct joblot__channel *channel)

@@ -48,10 +48,15 @@ void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot
     atomic_thread_fence(memory_order_seq_cst); /* our flag before our last look */
     if (!done(w) && joblot__worker_in_reach(w)) {
         struct joblot__poll set[2] = {{.fd = w->fds.bell}, {.fd = w->deaf ? -1 : w->fds.socket}};
-        int rc = joblot__os_poll(set, 2, -1);
+        int64_t idle = (int64_t)joblot__shared64_load(&w->channel->idle_ns, memory_order_relaxed);
+        bool may_go = reason == JOBLOT__SLEEPS_IDLE && idle > 0;
+        int rc = joblot__os_poll(set, 2, may_go ? idle : -1);
         if (rc > 0 && set[0].ready)
             (void)joblot__os_event_clear(w->fds.bell);
         w->deaf = rc > 0 && set[1].ready && joblot__worker_listen(w, false, NULL) == JOBLOT_NOMEM;
+        /* Nothing to do for so long: it goes, unless a call has taken hold of it and is about to send something. */
+        if (rc == 0 && may_go)
+            w->leaving = joblot__shared32_cas(&w->channel->lease, JOBLOT__LEASE_IDLE, JOBLOT__LEASE_GONE);
     }
     joblot__shared32_store(&w->channel->worker_sleeps, JOBLOT__AWAKE, memory_order_relaxed);
 }
@@ -162,6 +167,16 @@ static joblot_status call_function(joblot_worker *w, joblot_function function, c
     return status;
 }
 
+/* Holds more than a worker may: the next task is not to pay for what this one has left. */
+static void give_up(joblot_worker *w)
+{
+    while (!joblot__shared32_cas(&w->channel->lease, JOBLOT__LEASE_LEASED, JOBLOT__LEASE_GONE) &&
+           !joblot__shared32_cas(&w->channel->lease, JOBLOT__LEASE_IDLE, JOBLOT__LEASE_GONE))
+        ;
+    w->leaving = true;
+    joblot__worker_ring(w, true);
+}
+
 static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
 {
     joblot_error err = {.message = ""};
@@ -176,6 +191,7 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
         return;
     }
     joblot__os_point("worker:task-found");
+    joblot__shared64_store(&w->channel->since, (uint64_t)w->started_at, memory_order_relaxed);
     joblot__shared64_store(&w->channel->started, w->sequence, memory_order_release);
     joblot__os_point("worker:task-started");
     joblot_status status = JOBLOT_INVALID;
@@ -190,6 +206,9 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
     }
     joblot__os_point("worker:task-over");
     w->sequence = 0;
+    uint64_t limit = joblot__shared64_load(&w->channel->memory_limit, memory_order_relaxed);
+    if (limit != 0 && joblot__os_private_memory(0) > (int64_t)limit)
+        give_up(w);
 }
 
 static void run_note(joblot_worker *w, const unsigned char *record, size_t size)
@@ -199,6 +218,7 @@ static void run_note(joblot_worker *w, const unsigned char *record, size_t size)
         return;
     if (call_function(w, w->hooks->note, record, size, &err) != JOBLOT_OK && !w->lost)
         (void)fprintf(stderr, "joblot worker %d: a note could not be taken: %s\n", joblot__os_pid(), err.message);
+    w->started_at = joblot__os_clock(); /* what it took is not the next task's */
 }
 
 static void leave(joblot_worker *w)
@@ -285,8 +305,6 @@ static joblot_status open_channel(joblot_worker *w, joblot_error *err)
         return joblot__fail(err, JOBLOT_FORMAT, 0, "the channel is not one of this version of joblot");
     joblot__ring_init(&w->down, &w->channel->down, joblot__channel_down(w->channel), w->ring_size);
     joblot__ring_init(&w->up, &w->channel->up, joblot__channel_up(w->channel, w->ring_size), w->ring_size);
-    (void)joblot__os_close(w->fds.channel);
-    w->fds.channel = -1;
     return JOBLOT_OK;
 }
 
@@ -300,6 +318,8 @@ static joblot_status live(joblot_worker *w, joblot_error *err)
     w->identity = joblot__os_identity(w->fds.socket);
     if (hooks->start != NULL)
         status = hooks->start(w, NULL, hooks->context, err);
+    (void)joblot__os_close(w->fds.channel); /* unless the hook has made it the crash file */
+    w->fds.channel = -1;
     joblot__os_point("worker:set-up");
     if (status == JOBLOT_OK) {
         say_hello(w);
@@ -332,6 +352,19 @@ joblot_status joblot__worker_run(const struct joblot_worker_hooks *hooks, const 
     }
     joblot__buffer_clear(&w->parts);
     return status;
+}
+
+int joblot_worker_crash_file(joblot_worker *w)
+{
+    /* A number that no file of a task gets: one that closes all descriptors must not have this text in its own file. */
+    int fd = joblot__os_move_high(w->fds.channel);
+    if (fd < 0)
+        return -1;
+    w->fds.channel = -1;
+    if (joblot__os_seek(fd, joblot__channel_crash(w->ring_size)) == 0)
+        return fd;
+    (void)joblot__os_close(fd);
+    return -1;
 }
 
 int joblot_worker_parent_pid(const joblot_worker *worker)

@@ -48,6 +48,12 @@ struct joblot_worker {
     unsigned char cookie[16];
 };
 
+/* The task's own part is over: what follows, a wait for room or for the parent, does not count as its running. */
+static inline void joblot__worker_task_ended(joblot_worker *w)
+{
+    joblot__shared64_store(&w->channel->since, 0, memory_order_relaxed);
+}
+
 /* worker.c */
 /* Sleeps until the parent rings, or something is on the socket, or for `reason`'s cause to go (checked by `done`). */
 void joblot__worker_sleep(joblot_worker *w, uint32_t reason, bool (*done)(joblot_worker *w));

@@ -6,6 +6,7 @@
 
 #include <joblot/pool.h>
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,58 @@ static void v2_group_of_the_host(void)
     put("sys/fs/cgroup/memory.current", "4857600\n");
     CHECK_EQUAL(cpus(), 1);
     CHECK_EQUAL(memory(), 100000000);
+}
+
+static int64_t oom(void) { return joblot__os_oom_kills(scratch_folder()); }
+
+static void oom_kills(void)
+{
+    CHECK_EQUAL(oom(), -1);
+    put("proc/vmstat", "nr_free_pages 5\noom_killer 4\noom_kill 9\nswap_ra 0\n"); /* the last resort */
+    CHECK_EQUAL(oom(), 9);
+    put("proc/self/cgroup", "0::/a/b\n");
+    CHECK_EQUAL(oom(), 9);
+    put("sys/fs/cgroup/a/memory.events", "low 0\nhigh 0\nmax 3\noom 3\noom_kill 2\noom_group_kill 0\n");
+    CHECK_EQUAL(oom(), 2);
+    put("sys/fs/cgroup/a/b/memory.events", "low 0\nhigh 0\nmax 3\noom 3\noom_kill 0\n"); /* ours counts before it */
+    CHECK_EQUAL(oom(), 0);
+    put("sys/fs/cgroup/a/b/memory.events", "oom_kill 7");
+    CHECK_EQUAL(oom(), 7);
+    put("sys/fs/cgroup/a/b/memory.events", "low 0\nhigh 0\n"); /* an old kernel */
+    CHECK_EQUAL(oom(), 2);
+    put("proc/self/cgroup", "4:cpu:/c\n3:memory:/m/n\n0::/\n");
+    CHECK_EQUAL(oom(), 9);
+    put("sys/fs/cgroup/memory/m/n/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+    CHECK_EQUAL(oom(), 5);
+    put("sys/fs/cgroup/memory.events", "oom_kill 6\n");
+    CHECK_EQUAL(oom(), 5);
+    CHECK(joblot__os_oom_kills("") >= -1);
+    CHECK_EQUAL(joblot__os_oom_kills("/nowhere"), -1);
+}
+
+static void private_memory(void)
+{
+    enum { SIZE = 64 << 20 };
+    int64_t before = joblot__os_private_memory(0);
+    CHECK(before > 0);
+    char *block = malloc(SIZE);
+    CHECK(block != NULL);
+    memset(block, 1, SIZE);
+    int64_t after = joblot__os_private_memory(getpid());
+    CHECK(block[SIZE / 2] == 1 && after - before > SIZE - (4 << 20) && after - before < SIZE + (64 << 20));
+    free(block);
+    void *shared;
+    int fd = joblot__os_memfd("test", SIZE);
+    CHECK(fd >= 0 && joblot__os_map(fd, 0, SIZE, JOBLOT__MAP_WRITE, &shared) == 0);
+    before = joblot__os_private_memory(0);
+    memset(shared, 1, SIZE);
+    after = joblot__os_private_memory(0);
+    CHECK(after - before < SIZE / 4); /* shared memory is nobody's alone */
+    CHECK(joblot__os_unmap(shared, SIZE) == 0);
+    CHECK(joblot__os_close(fd) == 0);
+    CHECK_EQUAL(joblot__os_private_memory(0x7ffffff0), -ENOENT);
+    joblot__os_forbid("status", EACCES);
+    CHECK_EQUAL(joblot__os_private_memory(0), -EACCES);
 }
 
 static void v1_quota(void)
@@ -129,6 +182,8 @@ static const struct test_case cases[] = {
     {"nothing_there", nothing_there, 10},
     {"v2_quota", v2_quota, 10},
     {"v2_group_of_the_host", v2_group_of_the_host, 10},
+    {"oom_kills", oom_kills, 10},
+    {"private_memory", private_memory, 20},
     {"v1_quota", v1_quota, 10},
     {"loky_and_affinity", loky_and_affinity, 10},
     {"memory_of_the_machine_and_of_groups", memory_of_the_machine_and_of_groups, 10},

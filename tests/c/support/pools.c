@@ -320,11 +320,13 @@ const struct joblot_worker_hooks test_hooks = {.functions = test_functions, .n_f
 static long blocks_before;
 static int descriptors_before;
 
-joblot_pool *open_pool(size_t ring_size)
+joblot_pool *open_pool(size_t ring_size) { return open_pool_of(&test_hooks, ring_size); }
+
+joblot_pool *open_pool_of(const struct joblot_worker_hooks *hooks, size_t ring_size)
 {
     joblot_error err;
     joblot_pool *pool;
-    struct joblot_pool_options options = {.hooks = &test_hooks, .ring_size = ring_size};
+    struct joblot_pool_options options = {.hooks = hooks, .ring_size = ring_size};
     blocks_before = joblot__alloc_live();
     descriptors_before = open_descriptors();
     CHECK_OK(joblot_pool_open(&options, &pool, &err));

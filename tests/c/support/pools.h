@@ -55,6 +55,7 @@ struct outcome {
 };
 
 joblot_pool *open_pool(size_t ring_size);
+joblot_pool *open_pool_of(const struct joblot_worker_hooks *hooks, size_t ring_size); /* instead of test_hooks */
 joblot_call *open_call(joblot_pool *pool, size_t n_workers, unsigned retries);
 void submit(joblot_call *call, uint32_t kind, const struct joblot_part *parts, size_t n_parts);
 void submit_u64(joblot_call *call, uint32_t kind, uint64_t a);
