@@ -127,10 +127,23 @@ def leave_worker() -> None:
     try:
         threading._shutdown()
         atexit._run_exitfuncs()
+        _save_coverage()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     _flush()
     os._exit(0)
+
+
+def _save_coverage() -> None:
+    """Let coverage.py write what ran here, where it was told that there are several processes.
+
+    It would do so in an exit handler, which is the parent's and was forgotten with all others.
+    """
+    coverage = _setup.loaded_module("coverage")
+    current = coverage.Coverage.current() if coverage is not None else None
+    if current is not None and current.get_option("run:parallel"):
+        current.stop()
+        current.save()
 
 
 def _flush() -> None:

@@ -146,16 +146,22 @@ def capture(
     return state
 
 
+# Variables by the names that threadpoolctl has for the libraries that read them.
+_VARIABLES = {
+    "openmp": b"OMP_NUM_THREADS",
+    "openblas": b"OPENBLAS_NUM_THREADS",
+    "mkl": b"MKL_NUM_THREADS",
+    "blis": b"BLIS_NUM_THREADS",
+}
+
+
 def _asked_threads(environ: dict[bytes, bytes], default: int) -> dict[str, int]:
-    """Return how many threads the environment of workers asks for, by kind of library, as libraries would read it."""
-    openmp = _number(environ, b"OMP_NUM_THREADS", default)
-    blas = _number(environ, b"OPENBLAS_NUM_THREADS", _number(environ, b"MKL_NUM_THREADS", openmp))
-    return {"blas": blas, "openmp": openmp}
-
-
-def _number(environ: dict[bytes, bytes], name: bytes, default: int) -> int:
-    text = environ.get(name, b"").split(b",")[0].strip()
-    return int(text) if text.isdigit() and int(text) > 0 else default
+    """Return how many threads the environment of workers asks for, by library, as these would read it."""
+    asked = {}
+    for library, name in _VARIABLES.items():
+        text = environ.get(name, b"").split(b",")[0].strip()
+        asked[library] = int(text) if text.isdigit() and int(text) > 0 else default
+    return asked
 
 
 _counted: tuple[float, int] = (float("-inf"), 1)
@@ -373,7 +379,7 @@ def _apply_environ(wanted: dict[bytes, bytes]) -> None:
 
 # How many threads libraries that are loaded here use: a server that was exec'd loads them with one, since it could not
 # fork with more.
-_threads: dict[str, int] = {"blas": 1, "openmp": 1}
+_threads = dict.fromkeys(_VARIABLES, 1)
 
 
 def _limit_threads(threads: dict[str, int]) -> None:
@@ -385,4 +391,5 @@ def _limit_threads(threads: dict[str, int]) -> None:
         return
     import threadpoolctl
 
-    threadpoolctl.threadpool_limits(threads)
+    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+        library.set_num_threads(threads.get(library.internal_api, threads["openmp"]))

@@ -1,5 +1,7 @@
 """What workers take over from the parent, at their start and between two calls."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -145,19 +147,28 @@ def test_proxies_of_a_manager_work_in_tasks(tmp_path):
     )
 
 
-def test_what_tasks_print_arrives_once_and_whole(tmp_path):
-    """Also what does not end with a newline, which stays in the worker until there is one, or it leaves."""
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_what_tasks_print_arrives_once_and_whole(tmp_path, backend):
+    """What a task has printed is there when its call returns, also without a newline at its end."""
     with Program(
-        """
+        f"""
         def speak(i):
-            print(f"<out {i} " + "x" * 300 + ">")
-            print(f"<err {i} " + "y" * 300 + ">", file=sys.stderr)
-            sys.stdout.write(f"<tail {i}>")
-            os.write(1, f"<raw {i}>".encode())
+            print(f"<out {{i}} " + "x" * 300 + ">")
+            print(f"<err {{i}} " + "y" * 300 + ">", file=sys.stderr)
+            print(f"<tail {{i}}", "of two parts>", end="")
+            os.write(1, f"<raw {{i}}>".encode())
+            print(f"<error tail {{i}}>", end="", file=sys.stderr)
+            if i == 7:
+                raise LookupError("seven")
 
         print("<first>")
         sys.stdout.write("<buffered>")  # in the parent's buffer when the server starts
-        Parallel(n_jobs=2)([delayed(speak)(i) for i in range(50)])
+        Parallel(n_jobs=2, backend="{backend}")([delayed(speak)(i) for i in range(6)])
+        os.write(1, b"<after the call>")
+        try:
+            Parallel(n_jobs=2, backend="{backend}")([delayed(speak)(i) for i in (7,)])
+        except LookupError:
+            os.write(1, b"<after the error>")
         """,
         tmp_path,
     ) as program:
@@ -165,14 +176,17 @@ def test_what_tasks_print_arrives_once_and_whole(tmp_path):
         errors = program.errors()
         assert program.process.returncode == 0
         program.assert_nothing_left()
-    for i in range(50):
+    for i in (0, 1, 2, 3, 4, 5, 7):
         assert out.count(f"<out {i} " + "x" * 300 + ">\n") == 1
         assert errors.count(f"<err {i} " + "y" * 300 + ">\n") == 1
-        assert out.count(f"<tail {i}>") == 1
+        assert out.count(f"<tail {i} of two parts>") == 1
         assert out.count(f"<raw {i}>") == 1
+        assert errors.count(f"<error tail {i}>") == 1
     assert out.count("<first>") == 1
     assert out.count("<buffered>") == 1
-    assert len(errors) == sum(len(f"<err {i} >\n") + 300 for i in range(50))
+    before, between = out.partition("<after the call>")[0], out.partition("<after the call>")[2]
+    assert before.count("<tail") == 6
+    assert between.partition("<after the error>")[0].count("<tail 7") == 1
 
 
 def test_standard_input_is_empty_in_tasks(tmp_path):
@@ -410,3 +424,182 @@ loaded = Parallel(n_jobs=2)([delayed(eval)("'re' in __import__('sys').modules")]
 assert loaded == [False, False], loaded
 """
     subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"], check=True)
+
+
+# Who calls the tasks in the two ways of having worker processes.
+BACKENDS = ("loky", "multiprocessing")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_of_blas_and_of_openmp_each_as_asked(tmp_path, backend):
+    """Of libraries that were loaded before the fork, in a task of an earlier call, or now; and when it changes."""
+    pytest.importorskip("scipy", reason="its own BLAS is the library that only tasks load")
+    run(
+        f"""
+        import ctypes
+        import numpy
+        import joblot, threadpoolctl
+
+        openmp = ctypes.CDLL("libgomp.so.1")
+        openmp.omp_get_max_threads()
+
+        def threads(array):
+            import scipy.linalg
+            ctypes.CDLL("libgomp.so.1").omp_get_max_threads()
+            found = dict(blas=set(), openmp=set())
+            for pool in threadpoolctl.threadpool_info():
+                found[pool["user_api"]].add(pool["num_threads"])
+            return found
+
+        def ask():
+            return Parallel(n_jobs=2, backend="{backend}")(delayed(threads)(numpy.ones(3)) for _ in range(4))
+
+        share = max(joblot.cpu_count() // 2, 1)
+        assert ask() == [dict(blas={{share}}, openmp={{share}})] * 4, ask()
+        os.environ.update(OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS="2")
+        assert ask() == [dict(blas={{2}}, openmp={{3}})] * 4, ask()
+        del os.environ["OMP_NUM_THREADS"]
+        assert ask() == [dict(blas={{2}}, openmp={{share}})] * 4, ask()
+        del os.environ["OPENBLAS_NUM_THREADS"]
+        assert ask() == [dict(blas={{share}}, openmp={{share}})] * 4, ask()
+        if "{backend}" == "loky":
+            for n in (4, 1, 2):
+                with parallel_config(backend="loky", inner_max_num_threads=n):
+                    results = Parallel(n_jobs=2)(delayed(threads)(numpy.ones(3)) for _ in range(4))
+                    assert results == [dict(blas={{n}}, openmp={{n}})] * 4, (n, results)
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("imported", ["in the parent", "by tasks"])
+def test_what_tasks_share_through_multiprocessing_is_not_reported_as_leaked(tmp_path, backend, imported):
+    """The resource tracker is one for all: made here, removed there, nothing to complain of."""
+    run(
+        f"""
+        import multiprocessing
+        if "{imported}" == "in the parent":
+            from multiprocessing import shared_memory
+
+        def make(i):
+            from multiprocessing import shared_memory
+            memory = shared_memory.SharedMemory(create=True, size=100)
+            memory.buf[0] = i
+            memory.close()
+            return memory.name
+
+        def take(name):
+            from multiprocessing import shared_memory
+            memory = shared_memory.SharedMemory(name)
+            value = memory.buf[0]
+            memory.close()
+            memory.unlink()
+            return value
+
+        def locks(i):
+            with multiprocessing.Semaphore(2), multiprocessing.get_context("spawn").Lock():
+                return take(make(i))
+
+        def call(function, items):
+            return Parallel(n_jobs=2, backend="{backend}")(delayed(function)(item) for item in items)
+
+        assert call(locks, range(6)) == list(range(6))
+        if "{imported}" == "in the parent":
+            assert call(take, call(make, range(6))) == list(range(6))
+            assert [take(name) for name in call(make, range(6))] == list(range(6))
+            assert call(take, [make(i) for i in range(6)]) == list(range(6))
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_exit_handlers_of_workers_run_and_are_not_waited_for_without_end(tmp_path, backend):
+    run(
+        f"""
+        import atexit
+
+        def leave_mark(name):
+            open(os.path.join(here, f"{{name}}-{{os.getpid()}}"), "w").close()
+
+        def hang():
+            leave_mark("hanging")
+            time.sleep(600)
+
+        def register(i):
+            time.sleep(0.02)
+            if i == "hang":
+                atexit.register(hang)
+            atexit.register(leave_mark, "mark")
+            thread = threading.Thread(target=lambda: (time.sleep(0.1), leave_mark("thread")))
+            thread.start()
+            return os.getpid()
+
+        def marks(name):
+            return {{int(file.partition("-")[2]) for file in os.listdir(here) if file.startswith(name + "-")}}
+
+        import joblot._processes
+        for what in (0, "hang"):
+            with Parallel(n_jobs=2, backend="{backend}", batch_size=1) as parallel:
+                pids = set(parallel([delayed(register)(what)] * 8))
+            joblot._processes.shutdown()
+            assert len(pids) == 2
+            assert pids <= marks("mark"), (pids, marks("mark"))
+            assert pids <= marks("thread"), (pids, marks("thread"))
+        assert marks("hanging") == pids
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+PROGRAM_TO_COVER = """
+from joblot import Parallel, delayed
+from covered import work
+
+print(Parallel(n_jobs=2, backend=BACKEND, batch_size=1)(delayed(work)(i) for i in range(4)))
+"""
+
+COVERED = """
+import time
+
+def work(i):
+    time.sleep(0.05)
+    if i % 2:
+        value = "odd"
+    else:
+        value = "even"
+    return value
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_coverage_sees_the_lines_that_run_in_workers(tmp_path, backend):
+    """As its documentation says for processes: started by COVERAGE_PROCESS_START in each, combined at the end."""
+    pytest.importorskip("coverage", reason="this is about coverage.py")
+    (tmp_path / "covered.py").write_text(COVERED)
+    (tmp_path / "program.py").write_text(PROGRAM_TO_COVER.replace("BACKEND", repr(backend)))
+    (tmp_path / "sitecustomize.py").write_text("import coverage\ncoverage.process_startup()\n")
+    (tmp_path / ".coveragerc").write_text("[run]\nparallel = true\nsource = .\n")
+    environ = {
+        **os.environ,
+        "COVERAGE_PROCESS_START": str(tmp_path / ".coveragerc"),
+        "COVERAGE_FILE": str(tmp_path / ".coverage"),
+        "PYTHONPATH": str(tmp_path),
+    }
+
+    def python(*arguments):
+        done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=environ, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    assert python("program.py") == "['even', 'odd', 'even', 'odd']\n"
+    del environ["COVERAGE_PROCESS_START"]
+    python("-m", "coverage", "combine", "-q")
+    python("-m", "coverage", "json", "-q", "-o", "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["files"]["covered.py"]["missing_lines"] == []
+    assert report["files"]["program.py"]["missing_lines"] == []
