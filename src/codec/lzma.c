@@ -75,7 +75,7 @@ static bool begins_xz(const unsigned char *at, size_t size)
 static bool begins_lzma(const unsigned char *at, size_t size)
 {
     if (size < 13)
-        return size >= 2 && at[0] == 0x5d && at[1] == 0;
+        return memcmp(at, "\x5d", size < 2 ? size : 2) == 0;
     uint32_t dictionary = joblot__load_le32(at + 1);
     uint64_t decoded = joblot__load_le64(at + 5);
     uint32_t top = dictionary == 0 ? 0 : UINT32_C(1) << (31 - __builtin_clz(dictionary));
