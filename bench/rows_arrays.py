@@ -17,7 +17,7 @@ def copy_into_touched_memory(array):
 
 
 @row("shared-512", "512 MB array to 4 tasks, second call on; base: np.copyto into touched memory", "ms", {"base": 1.3},
-     rounds=3)
+     ("joblib", "ray"), rounds=3)
 def shared_512(name, scale):
     import numpy as np
 
@@ -95,7 +95,7 @@ def results_kept(name, scale):
     return large_results(name, scale, keep=True)
 
 
-@row("results-128k", "200 results of 128 KB", "ms", {"joblib": 5}, ("joblib", "pool"))
+@row("results-128k", "200 results of 128 KB", "ms", {"joblib": 5}, ("joblib", "pool", "ray", "dask"))
 def results_128k(name, scale):
     size = 128 << 10
     if name == "pool":

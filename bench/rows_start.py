@@ -40,7 +40,7 @@ def first_array(name, scale):
     return clock(lambda: Parallel(n_jobs=2)(delayed(add_ends)(array) for _ in range(2)))
 
 
-@row("later", "later call of 2 trivial tasks", "ms", {"joblib": 100, "pool": 1}, ("joblib", "pool"))
+@row("later", "later call of 2 trivial tasks", "ms", {"joblib": 100, "pool": 1}, ("joblib", "pool", "futures", "ray", "dask"))
 def later(name, scale):
     if name == "pool":
         with pool("pool") as run:
@@ -48,7 +48,7 @@ def later(name, scale):
             return clock(lambda: run(same, range(2)), 200)
     call = two_tasks(name)
     call()
-    return clock(call, 30 if name == "joblib" else 200)
+    return clock(call, 200 if name == "joblot" else 30)
 
 
 @row("import", "import, over bare Python", "ms", {"below": 0.030}, ("joblib",))

@@ -29,12 +29,13 @@ def task(name, scale):
     return per_task(name, int((2_000 if name == "joblib" else 20_000) * scale), batch_size=1)
 
 
-@row("task-all", 'trivial task, batch_size=1, pre_dispatch="all"', "us", {"pool": 5}, ("joblib", "pool"))
+@row("task-all", 'trivial task, batch_size=1, pre_dispatch="all"', "us", {"pool": 5},
+     ("joblib", "pool", "futures", "ray", "dask"))
 def task_all(name, scale):
     if name == "pool":
         return per_item(name, int(20_000 * scale), chunksize=1)
-    count = int((2_000 if name == "joblib" else 20_000) * scale)
-    return per_task(name, count, batch_size=1, pre_dispatch="all")
+    count = int((20_000 if name == "joblot" else 2_000) * scale)
+    return per_task(name, count, **({"batch_size": 1, "pre_dispatch": "all"} if name in ("joblot", "joblib") else {}))
 
 
 @row("task-auto", 'trivial task, batch_size="auto"', "us", {"joblib": 6}, ("joblib", "pool"))
@@ -64,3 +65,15 @@ def task_threads(name, scale):
 @row("task-lambda", 'task that is a lambda, batch_size="auto"', "us", {"joblib": 25})
 def task_lambda(name, scale):
     return per_task(name, int(20_000 * scale), function=lambda x: x)
+
+
+@row("jobs-64", 'trivial task, n_jobs=64, batch_size="auto"; base: n_jobs=2', "us", {"base": 1.5}, ())
+def jobs_64(name, scale):
+    Parallel, delayed = parallel(name)
+
+    def call(n_jobs):
+        return Parallel(n_jobs=n_jobs)(delayed(same)(i) for i in range(int(20_000 * scale)))
+
+    call(64)
+    many = clock(lambda: call(64), 5)
+    return many / 20_000 / scale, clock(lambda: call(2), 5) / 20_000 / scale

@@ -76,7 +76,7 @@ def machine():
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        **{name: version_of(name) for name in ("joblot", "joblib", "numpy")},
+        **{name: version_of(name) for name in ("joblot", "joblib", "numpy", "ray", "distributed")},
         "commit": commit(),
         "load_at_start": round(os.getloadavg()[0], 2),
         "started": datetime.datetime.now().isoformat(timespec="seconds"),
@@ -171,7 +171,8 @@ def print_row(result):
         target, measured = describe(verdict, unit)
         print(f"    target {target:22} measured {measured:12} {'met' if verdict['met'] else 'MISSED'}")
     for name, error in result["errors"].items():
-        print(f"    {name}: {error}")
+        missing = error.startswith("ModuleNotFoundError")
+        print(f"    {name}: {'not installed here, see requirements/peers.txt' if missing else error}")
     sys.stdout.flush()
 
 
