@@ -87,7 +87,8 @@ POINTS = {
 OWN = ["worker:in-function"]
 
 # A first call on small values and on arrays of 1.6 MB with results of 533 KB, of which a worker keeps one for a while;
-# calls in which a worker dies, a task fails, and the server dies; one whose segments are files; and the end. `work` leaves a line for each start.
+# calls in which a worker dies, a task fails, and the server dies; one whose segments are files; and the end.
+# `work` leaves a line for each start.
 PROGRAM = """
         import numpy
         from joblot import _processes
@@ -175,7 +176,8 @@ PROGRAM = """
                                                             for i in range(40)])
         except ValueError:
             pass
-        assert Parallel(n_jobs=2, backend=BACKEND, retries=9)([delayed(end_server_once)(i) for i in range(6)]) == [0] * 6
+        ends = [delayed(end_server_once)(i) for i in range(6)]
+        assert Parallel(n_jobs=2, backend=BACKEND, retries=9)(ends) == [0] * 6
         if VARIANT == "idle":
             with Parallel(n_jobs=2, backend=BACKEND, retries=9) as parallel:
                 check(enumerate(parallel(tasks(4))))

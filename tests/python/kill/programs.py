@@ -43,8 +43,8 @@ FORBID = """
             assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
             assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP: a filter
 """
-# joblib's own files in /dev/shm, which a comparison that runs beside this test may make. joblot makes none anywhere.
-FOREIGN = ("joblib_memmapping_folder_", "loky-", "sem.loky-")
+# Files of joblib and multiprocessing in /dev/shm, which a comparison that runs beside this test may make. joblot makes none anywhere.
+FOREIGN = ("joblib_memmapping_folder_", "loky-", "sem.loky-", "sem.mp-")
 
 
 class Program:

@@ -1,22 +1,44 @@
 """Random deaths under load: every result is right, and nothing is left."""
 
+import pytest
+
 from .programs import run
 
+WORKERS = """
+        def children(of):
+            found = []
+            for name in os.listdir("/proc"):
+                try:
+                    stat = open(f"/proc/{name}/stat").read().rpartition(")")[2].split() if name.isdigit() else "?0"
+                except OSError:
+                    continue
+                if stat[0] != "Z" and int(stat[1]) in of:
+                    found.append(int(name))
+            return found
 
-def test_workers_are_killed_every_150_ms(tmp_path):
+        def workers():  # of the server, which is a child of this process
+            return children(children([os.getpid()]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_workers_are_killed_every_150_ms(tmp_path, backend):
     run(
-        """
+        WORKERS
+        + """
         import random
         import numpy
-        from joblot import _processes
 
         def kill_them():
             chance = random.Random(7)
             while not over:
                 time.sleep(0.15)
-                pids = _processes._pool.processes()[1]
+                pids = workers()
                 if pids:
-                    os.kill(chance.choice(pids), signal.SIGKILL)
+                    try:
+                        os.kill(chance.choice(pids), signal.SIGKILL)
+                    except ProcessLookupError:  # it has just left
+                        continue
                     killed.append(1)
 
         def work(array, i):
@@ -28,11 +50,10 @@ def test_workers_are_killed_every_150_ms(tmp_path):
 
         array = numpy.arange(400_000, dtype=">i4")
         killed, over = [], False
-        Parallel(n_jobs=2)([delayed(abs)(-1)])
         thread = threading.Thread(target=kill_them)
         thread.start()
         try:
-            results = Parallel(n_jobs=2, retries=200)(delayed(work)(array, i) for i in range(600))
+            results = Parallel(n_jobs=2, retries=200, backend=BACKEND)(delayed(work)(array, i) for i in range(600))
         finally:
             over = True
         thread.join()
@@ -44,13 +65,14 @@ def test_workers_are_killed_every_150_ms(tmp_path):
         assert len(killed) > 5, killed
         assert 600 <= starts <= 600 + len(killed), (starts, len(killed))  # a death costs one attempt at most
         print("fine")
-        """,
+        """.replace("BACKEND", repr(backend)),
         tmp_path,
         limit=90,
     )
 
 
-def test_workers_are_killed_while_they_send_large_results(tmp_path):
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_workers_are_killed_while_they_send_large_results(tmp_path, backend):
     run(
         """
         import random
@@ -62,11 +84,11 @@ def test_workers_are_killed_while_they_send_large_results(tmp_path):
             return numpy.full(500_000, i, dtype=">u4")
 
         for dtype, i in [(r.dtype.str, i) for _ in range(2)
-                         for i, r in enumerate(Parallel(n_jobs=2, retries=200)(delayed(work)(i) for i in range(30)))
+                         for i, r in enumerate(Parallel(n_jobs=2, retries=200, backend=BACKEND)(delayed(work)(i) for i in range(30)))
                          if r.dtype.str != ">u4" or not (r == i).all()]:
             raise AssertionError((dtype, i))
         print("fine")
-        """,
+        """.replace("BACKEND", repr(backend)),
         tmp_path,
         limit=90,
     )

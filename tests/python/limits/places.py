@@ -37,7 +37,7 @@ def _hidden(path):
 
 
 def as_nobody(folder, *more):
-    """A prefix for `Program`: an ordinary user, for whom the interpreter is made readable, in a name space of mounts."""
+    """A prefix for `Program`: an ordinary user, for whom the interpreter is made readable where it is not."""
     _needs_root("setpriv")
     for path in {sys.prefix, str(pathlib.Path(__file__).parents[3])}:
         if _hidden(path) is not None:

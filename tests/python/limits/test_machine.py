@@ -1,7 +1,7 @@
 """What the machine may lack: /proc, another process's memory, room in the temp folder, mappings, memory."""
 
 import pytest
-from kill.programs import FORBID, Program, run
+from kill.programs import FORBID, run
 
 from .places import as_nobody, memory_group, open_folder, with_mounts
 
