@@ -140,6 +140,7 @@ fuzz: $(ready)
 
 bench: $(installed)
 	$(pip) install -q -r requirements/bench.txt
+	-$(pip) install -q -r requirements/peers.txt
 	$(py) bench/run.py
 
 lint: $(ready)
