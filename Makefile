@@ -35,7 +35,7 @@ asan_env := UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 ASAN_OPTIONS=$(san)
 asan_flags := -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all
 asan_py_tests ?= tests/python/api tests/python/fidelity
 
-.PHONY: demo test test-c test-py test-py-lanes asan asan-c asan-py tsan valgrind s390x fuzz bench lint docs wheel clean
+.PHONY: demo test test-c test-py test-py-lanes kill limits asan asan-c asan-py tsan valgrind s390x fuzz bench lint docs wheel clean
 .PHONY: install build-c
 
 test: test-c test-py
@@ -86,6 +86,14 @@ test-c: $(c_build)/build.ninja
 
 test-py: $(installed) $(readers) build-c
 	JOBLOT_BUILD_DIR=$(abspath $(c_build)) $(py) -m pytest $(PYTEST_ARGS)
+
+# Every process killed at every point of a task's life, storms and long runs: `make test` has a choice of it.
+kill: $(installed) $(readers) build-c
+	$(meson_test) -C $(c_build) stops pool_death pool_parent
+	JOBLOT_KILL_ALL=1 JOBLOT_BUILD_DIR=$(abspath $(c_build)) $(py) -m pytest --timeout 300 $(PYTEST_ARGS) tests/python/kill
+
+limits: $(installed) $(readers)
+	$(py) -m pytest $(PYTEST_ARGS) tests/python/limits
 
 test-py-lanes:
 	bash tools/python-lanes $(LANES)

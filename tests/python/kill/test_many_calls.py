@@ -1,5 +1,6 @@
 """Long runs: nothing grows, neither over many calls nor over a million tasks, and an idle pool sleeps."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 from .programs import Program, run
 from .test_storm import WORKERS
 
+BACKENDS = ["loky"] + ["multiprocessing"] * (os.environ.get("JOBLOT_KILL_ALL") == "1")
 
-@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_1000_calls_in_a_row(tmp_path, backend):
     """In a ``with`` block, where workers stay; the last calls find the process as the first ones left it."""
     run(
@@ -107,7 +110,7 @@ def test_the_memory_of_a_million_tasks(tmp_path):
     )
 
 
-@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_an_idle_pool_sleeps(tmp_path, backend):
     """For 10 s no process of it makes a system call, but for the one that it sleeps in."""
     if shutil.which("strace") is None:

@@ -83,10 +83,10 @@ def test_workers_are_killed_while_they_send_large_results(tmp_path, backend):
                 threading.Timer(random.random() / 50, os.kill, (os.getpid(), signal.SIGKILL)).start()
             return numpy.full(500_000, i, dtype=">u4")
 
-        for dtype, i in [(r.dtype.str, i) for _ in range(2)
-                         for i, r in enumerate(Parallel(n_jobs=2, retries=200, backend=BACKEND)(delayed(work)(i) for i in range(30)))
-                         if r.dtype.str != ">u4" or not (r == i).all()]:
-            raise AssertionError((dtype, i))
+        for _ in range(2):
+            results = Parallel(n_jobs=2, retries=200, backend=BACKEND)(delayed(work)(i) for i in range(30))
+            for i, result in enumerate(results):
+                assert result.dtype.str == ">u4" and (result == i).all(), (i, result)
         print("fine")
         """.replace("BACKEND", repr(backend)),
         tmp_path,
