@@ -51,14 +51,14 @@ static void round_trip(const joblot_codec *codec, const struct joblot_codec_writ
     CHECK(joblot_codec_detect(packed.data, packed.size) == codec);
     CHECK_OK(unpack(codec, packed, NULL, &back, NULL, &err));
     CHECK_BYTES(back, data);
-    free(back.data);
+    FREE(back);
     CHECK_OK(unpack_in_parts(codec, packed, data.size < 2000 ? 1 : 777, data.size < 2000 ? 1 : 1013, &back, &err));
     CHECK_BYTES(back, data);
-    free(back.data);
+    FREE(back);
     back = library_unpack(codec, packed, data.size);
     CHECK_BYTES(back, data);
-    free(back.data);
-    free(packed.data);
+    FREE(back);
+    FREE(packed);
 }
 
 static void all_sizes(void)
@@ -73,7 +73,7 @@ static void all_sizes(void)
             for (int kind = 0; kind < N_KINDS; kind++) {
                 struct bytes data = make_bytes((enum kind)kind, sizes[k]);
                 round_trip(codecs[i], &options, data);
-                free(data.data);
+                FREE(data);
             }
 }
 
@@ -89,7 +89,7 @@ static void all_levels(void)
                 struct joblot_codec_write_options options = {.level = level, .block_size = 20000, .n_threads = 2};
                 struct bytes data = make_bytes((enum kind)kind, 50000);
                 round_trip(codecs[i], &options, data);
-                free(data.data);
+                FREE(data);
             }
     }
 }
@@ -107,7 +107,7 @@ static void usual_blocks(void)
         size_t block = strcmp(name, "bz2") == 0 ? 899980 : (slow ? 4u << 20 : 1u << 20);
         for (size_t size = block - 1; size <= block + 1; size++)
             round_trip(codecs[i], NULL, (struct bytes){data.data, size});
-        free(data.data);
+        FREE(data);
     }
 }
 
@@ -124,11 +124,11 @@ static void threads_and_cuts_do_not_show(void)
             options.n_threads = threads[k];
             struct bytes other = pack(codecs[i], &options, data, 3333 * k + 1);
             CHECK_BYTES(other, one);
-            free(other.data);
+            FREE(other);
         }
-        free(one.data);
+        FREE(one);
     }
-    free(data.data);
+    FREE(data);
 }
 
 static void what_the_libraries_write(void)
@@ -143,12 +143,12 @@ static void what_the_libraries_write(void)
                 struct bytes packed = library_pack(codecs[i], level, data);
                 CHECK_OK(unpack(codecs[i], packed, NULL, &back, NULL, &err));
                 CHECK_BYTES(back, data);
-                free(back.data);
+                FREE(back);
                 CHECK_OK(unpack_in_parts(codecs[i], packed, 1009, 2003, &back, &err));
                 CHECK_BYTES(back, data);
-                free(back.data);
-                free(packed.data);
-                free(data.data);
+                FREE(back);
+                FREE(packed);
+                FREE(data);
             }
 }
 
@@ -176,13 +176,12 @@ static void streams_one_behind_the_other(void)
             CHECK_EQUAL(position.in, all.size);
             CHECK_EQUAL(position.ignored_bytes, 0);
             CHECK(position.streams >= 3);
-            free(back.data);
+            FREE(back);
             CHECK_OK(unpack_in_parts(codecs[i], all, 1, 700, &back, &err));
             CHECK_BYTES(back, wanted);
         }
-        free(back.data);
-        free(a.data), free(none.data), free(one.data), free(empty.data), free(ours.data);
-        free(two.data), free(all.data), free(wanted.data);
+        FREE(back);
+        FREE(a, none, one, empty, ours, two, all, wanted);
     }
 }
 
@@ -236,11 +235,11 @@ static void what_follows(void)
                 fail_case(__FILE__, __LINE__, "rule %zu (%s), strict %d: %d, not %d (%s)", i, rules[i].codec, strict, seen,
                           wanted, seen != JOBLOT_OK ? err.message : "");
             CHECK_BYTES(back, data);
-            free(back.data);
+            FREE(back);
         }
-        free(one.data), free(tail.data), free(all.data);
+        FREE(one, tail, all);
     }
-    free(data.data);
+    FREE(data);
 }
 
 /* An xz file may have an lzma stream behind it, and the other way round: Python's reader takes both. */
@@ -253,10 +252,13 @@ static void xz_and_lzma_mixed(void)
     joblot_error err;
     CHECK_OK(unpack(xz, ab, NULL, &back, NULL, &err));
     CHECK_BYTES(back, wanted);
+    FREE(back);
     CHECK_OK(unpack(lzma, ba, NULL, &back, NULL, &err));
     CHECK_BYTES(back, wanted);
+    FREE(back);
     CHECK_OK(unpack(lzma, a, NULL, &back, NULL, &err));
     CHECK_BYTES(back, data);
+    FREE(data, back, a, b, ab, ba, wanted);
 }
 
 /* Every field of a gzip header, with each cut into single bytes. */
@@ -275,19 +277,25 @@ static void gzip_header_fields(void)
     joblot_error err;
     CHECK_OK(unpack(gzip, all, NULL, &back, NULL, &err));
     CHECK_BYTES(back, data);
+    FREE(back);
     CHECK_OK(unpack_in_parts(gzip, all, 1, 64, &back, &err));
     CHECK_BYTES(back, data);
-    for (size_t cut = 1; cut < n; cut++)
+    FREE(back);
+    for (size_t cut = 1; cut < n; cut++) {
         CHECK_STATUS(unpack(gzip, (struct bytes){all.data, cut}, NULL, &back, NULL, &err), JOBLOT_TRUNCATED);
+        FREE(back);
+    }
     for (size_t at = 0; at < n; at++) {
         if (at == 3 || at == 10 || at == 11)
             continue; /* which fields there are, and how long: what then comes is something else */
         all.data[at] ^= 0x40;
         CHECK_STATUS(unpack(gzip, all, NULL, &back, NULL, &err), JOBLOT_FORMAT);
         all.data[at] ^= 0x40;
+        FREE(back);
     }
     all.data[3] |= 0x20;
     CHECK_STATUS(unpack(gzip, all, NULL, &back, NULL, &err), JOBLOT_FORMAT);
+    FREE(data, back, packed, all);
 }
 
 static void a_zlib_dictionary_is_not_there(void)
@@ -297,6 +305,7 @@ static void a_zlib_dictionary_is_not_there(void)
     joblot_error err;
     CHECK_STATUS(unpack(zlib, packed, NULL, &back, NULL, &err), JOBLOT_UNSUPPORTED);
     CHECK_CONTAINS(err.message, "dictionary");
+    FREE(packed, back);
 }
 
 /* All of the above for zlib alone, without what is faster. */

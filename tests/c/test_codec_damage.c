@@ -47,11 +47,11 @@ static void cut_file(const joblot_codec *codec, struct bytes packed, struct byte
             (void)snprintf(where, sizeof where, "at byte %zu of", cut);
             CHECK_CONTAINS(err.message, where);
         }
-        free(back.data);
+        FREE(back);
         CHECK_EQUAL(unpack_in_parts(codec, part, 1, 70, &back, &err), status);
         check_prefix(back, data);
-        free(back.data);
-        free(part.data);
+        FREE(back);
+        FREE(part);
     }
 }
 
@@ -65,7 +65,7 @@ static void cut_anywhere(void)
             struct bytes data = make_bytes((enum kind)kind, 3 * SMALL + 50);
             struct bytes packed = small_file(codecs[i], data, &marks);
             cut_file(codecs[i], packed, data, &marks);
-            free(packed.data), free(data.data);
+            FREE(packed, data);
         }
 }
 
@@ -92,7 +92,7 @@ static void flip_file(const joblot_codec *codec, struct bytes packed, struct byt
                 CHECK_BYTES(back, data);
                 harmless++;
             }
-            free(back.data);
+            FREE(back);
             packed.data[at] ^= flips[k];
         }
     printf("    %s: %zu found, %zu harmless\n", joblot_codec_name(codec), found, harmless);
@@ -109,7 +109,7 @@ static void flip_anything(void)
             struct bytes data = make_bytes((enum kind)kind, 2 * SMALL + 50);
             struct bytes packed = small_file(codecs[i], data, &marks);
             flip_file(codecs[i], packed, data);
-            free(packed.data), free(data.data);
+            FREE(packed, data);
         }
 }
 
@@ -130,7 +130,7 @@ static void random_input(void)
             memcpy(input, good.data, 4 + (size_t)round % 12);
             joblot_status status = unpack(codecs[i], (struct bytes){input, sizeof input}, &options, &back, NULL, &err);
             CHECK(status == JOBLOT_OK || err.message[0] != '\0');
-            free(back.data), free(model.data), free(good.data);
+            FREE(back, model, good);
         }
 }
 
@@ -149,14 +149,16 @@ static void bombs_end_at_once(void)
         CHECK_STATUS(unpack(codecs[i], bomb, &options, &back, &position, &err), JOBLOT_LIMIT);
         CHECK_CONTAINS(err.message, "1000");
         CHECK_EQUAL(back.size, 1000);
+        FREE(back);
         options.max_output = zeros.size - 1;
         CHECK_STATUS(unpack(codecs[i], bomb, &options, &back, NULL, &err), JOBLOT_LIMIT);
-        free(back.data);
+        FREE(back);
         options.max_output = zeros.size;
         CHECK_OK(unpack(codecs[i], bomb, &options, &back, NULL, &err));
         CHECK_BYTES(back, zeros);
-        free(back.data), free(bomb.data);
+        FREE(back, bomb);
     }
+    FREE(zeros);
 }
 
 /* A header may ask for gigabytes before a byte of data is there. */
@@ -174,11 +176,11 @@ static void memory_is_limited(void)
     struct bytes back;
     for (size_t i = 0; i < 3; i++) {
         const joblot_codec *codec = joblot_codec_find(greedy[i].codec);
-        struct bytes input = copy_bytes(greedy[i].bytes, greedy[i].size);
         if (joblot_codec_check(codec, NULL) != JOBLOT_OK)
             continue;
         if (i == 2 && joblot_codec_check(joblot_codec_find("zlib"), NULL) != JOBLOT_OK)
             continue; /* no crc32 to make the header with */
+        struct bytes input = copy_bytes(greedy[i].bytes, greedy[i].size);
 #ifdef JOBLOT__WITH_ZLIB
         if (i == 2) {
             uint32_t check = joblot__crc32(0, input.data + 12, 8);
@@ -188,7 +190,7 @@ static void memory_is_limited(void)
 #endif
         CHECK_STATUS(unpack(codec, input, NULL, &back, NULL, &err), JOBLOT_LIMIT);
         CHECK_CONTAINS(err.message, "max_memory");
-        free(back.data), free(input.data);
+        FREE(back, input);
     }
     /* And what it may ask for can be set: 8 MB of dictionary, in 4 MB and in 64 MB. */
     const joblot_codec *xz = joblot_codec_find("xz");
@@ -197,8 +199,10 @@ static void memory_is_limited(void)
     struct bytes data = make_bytes(TEXT, 1000), packed = library_pack(xz, 6, data);
     struct joblot_codec_read_options options = {.max_memory = 4 << 20};
     CHECK_STATUS(unpack(xz, packed, &options, &back, NULL, &err), JOBLOT_LIMIT);
+    FREE(back);
     options.max_memory = 64 << 20;
     CHECK_OK(unpack(xz, packed, &options, &back, NULL, &err));
+    FREE(data, packed, back);
 }
 
 /* A deflate stream that is not one is left alone by the search for its last block. */
@@ -211,7 +215,7 @@ static void broken_deflate_is_not_reopened(void)
         struct bytes part = copy_bytes(packed.data + 2, cut);
         CHECK(!joblot__deflate_reopen(part.data, cut, &end));
         CHECK_BYTES(part, ((struct bytes){packed.data + 2, cut}));
-        free(part.data);
+        FREE(part);
     }
     uint64_t state = 3;
     for (int round = 0; round < 3000; round++) {
@@ -219,8 +223,9 @@ static void broken_deflate_is_not_reopened(void)
         for (int k = 0; k < 3; k++)
             wild.data[next_random(&state) % (round % 2 ? 40 : wild.size)] ^= (unsigned char)(next_random(&state) >> 33);
         (void)joblot__deflate_reopen(wild.data, wild.size, &end); /* for the sanitizers */
-        free(wild.data);
+        FREE(wild);
     }
+    FREE(data, packed);
 }
 
 static void plain_zlib_as_well(void)

@@ -81,6 +81,8 @@ static void any_part(void)
         joblot_codec_seekable_close(s);
     }
     joblot_codec_seekable_close(NULL);
+    free(out);
+    FREE(data, f.packed);
 }
 
 static void nothing_else_is_read(void)
@@ -99,6 +101,7 @@ static void nothing_else_is_read(void)
     CHECK_OK(joblot_codec_seekable_read(s, 30 * BLOCK - 5, out, 10, 2, &err));
     CHECK(atomic_load(&f.read) < 2 * (BLOCK + 100));
     joblot_codec_seekable_close(s);
+    FREE(data, f.packed);
 }
 
 static void empty_and_single(void)
@@ -115,6 +118,7 @@ static void empty_and_single(void)
         CHECK_OK(joblot_codec_seekable_read(s, 0, out, sizes[i], 2, &err));
         CHECK_BYTES(((struct bytes){out, sizes[i]}), data);
         joblot_codec_seekable_close(s);
+        FREE(data, f.packed);
     }
 }
 
@@ -142,6 +146,7 @@ static void files_without_a_table(void)
     CHECK_STATUS(try_open(two, &s, &err), JOBLOT_FORMAT);
     CHECK_OK(unpack(zstd, two, NULL, &back, NULL, &err));
     CHECK_BYTES(back, wanted);
+    FREE(foreign, two, wanted, back, data, f.packed);
 }
 
 /* Every byte of the file flipped, every length: an error at the opening or at the reading, or the right data. */
@@ -172,10 +177,11 @@ static void damaged_files(void)
         }
         CHECK(status == JOBLOT_OK || err.message[0] != '\0');
         joblot_codec_seekable_close(s);
-        free(bad.data);
+        FREE(bad);
     }
     printf("    %zu refused, %zu found, %zu harmless\n", refused, found, harmless);
     CHECK(refused > 0 && found > 0);
+    FREE(data, f.packed);
 }
 
 /* A table that claims 2^27 frames, or frames of 4 GB, allocates nothing for them. */
@@ -200,6 +206,7 @@ static void tables_that_lie(void)
     CHECK_STATUS(joblot_codec_seekable_read(s, 4000000000u, out, 200, 1, &err), JOBLOT_FORMAT);
     CHECK_CONTAINS(err.message, "frame 0");
     joblot_codec_seekable_close(s);
+    FREE(data, f.packed);
 }
 
 static void callbacks_that_fail_and_threads_that_are_refused(void)
@@ -222,6 +229,8 @@ static void callbacks_that_fail_and_threads_that_are_refused(void)
     joblot_codec_seekable_close(s);
     struct joblot_codec_random none = {.size = 100};
     CHECK_STATUS(joblot_codec_seekable_open(&none, 0, &s, &err), JOBLOT_INVALID);
+    free(out);
+    FREE(data, f.packed);
 }
 
 static void without_the_library(void)

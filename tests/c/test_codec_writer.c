@@ -62,6 +62,7 @@ static void blocks_in_flight_are_bounded(void)
             CHECK(state.bytes >= 60 * BLOCK); /* random data does not get smaller */
             joblot_codec_writer_close(w);
         }
+    FREE(data);
 }
 
 /* A writer that is closed at any time frees all, with its threads at work. */
@@ -82,6 +83,7 @@ static void closed_without_an_end(void)
         }
     joblot_codec_writer_close(NULL);
     joblot_codec_reader_close(NULL);
+    FREE(data);
 }
 
 static void a_sink_that_fails(void)
@@ -107,6 +109,7 @@ static void a_sink_that_fails(void)
             CHECK_EQUAL(state.calls, at);
             joblot_codec_writer_close(w);
         }
+    FREE(data);
 }
 
 static joblot_status broken_source(void *user, void *out, size_t capacity, size_t *got, joblot_error *err)
@@ -153,7 +156,7 @@ static void sources_that_fail(void)
         CHECK_OK(joblot_codec_reader_open(codecs[i], &source, NULL, &r, &err));
         CHECK_STATUS(joblot_codec_reader_read(r, out, sizeof out, &got, &err), JOBLOT_INVALID);
         joblot_codec_reader_close(r);
-        free(data.data), free(packed.data);
+        FREE(data, packed);
     }
 }
 
@@ -204,8 +207,9 @@ static void threads_are_refused(void)
         struct bytes alone = pack(codecs[i], &options, data, 0);
         joblot__os_forbid(NULL, 0);
         CHECK_BYTES(alone, usual);
-        free(alone.data), free(usual.data);
+        FREE(alone, usual);
     }
+    FREE(data);
 }
 
 static unsigned count_threads(void)
@@ -215,6 +219,14 @@ static unsigned count_threads(void)
     return (unsigned)n;
 }
 
+/* A thread that was joined may be listed for a moment. */
+static void wait_for_threads(unsigned wanted)
+{
+    for (int i = 0; i < 200 && count_threads() != wanted; i++)
+        wait_ms(10);
+    CHECK_EQUAL(count_threads(), wanted);
+}
+
 static void threads_only_when_needed(void)
 {
     const joblot_codec *zlib = need_codec("zlib");
@@ -222,20 +234,22 @@ static void threads_only_when_needed(void)
     struct bytes data = make_bytes(TEXT, 100000);
     unsigned before = count_threads();
     joblot_error err;
-    joblot_codec_writer *w = open_writer(zlib, 3, 10000, &state);
-    CHECK_OK(joblot_codec_writer_write(w, data.data, 10000, &err));
-    CHECK_EQUAL(count_threads(), before);
-    CHECK_OK(joblot_codec_writer_finish(w, &err));
-    CHECK_EQUAL(count_threads(), before);
-    joblot_codec_writer_close(w);
-    w = open_writer(zlib, 3, 10000, &state);
-    CHECK_OK(joblot_codec_writer_write(w, data.data, 100000, &err));
-    CHECK_EQUAL(count_threads(), before + 2);
-    joblot_codec_writer_close(w);
-    /* A thread that was joined may be listed for a moment. */
-    for (int i = 0; i < 200 && count_threads() != before; i++)
-        wait_ms(10);
-    CHECK_EQUAL(count_threads(), before);
+    for (int round = 0; round < 2; round++) { /* with the first one, a sanitizer may start a thread of its own */
+        joblot_codec_writer *w = open_writer(zlib, 3, 10000, &state);
+        CHECK_OK(joblot_codec_writer_write(w, data.data, 10000, &err));
+        CHECK_EQUAL(count_threads(), before);
+        CHECK_OK(joblot_codec_writer_finish(w, &err));
+        CHECK_EQUAL(count_threads(), before);
+        joblot_codec_writer_close(w);
+        w = open_writer(zlib, 3, 10000, &state);
+        CHECK_OK(joblot_codec_writer_write(w, data.data, 100000, &err));
+        if (round == 0)
+            before = count_threads() - 2;
+        CHECK_EQUAL(count_threads(), before + 2);
+        joblot_codec_writer_close(w);
+        wait_for_threads(before);
+    }
+    FREE(data);
 }
 
 /* Deflate streams of every kind that zlib makes, whole, are reopened and joined, and read as one. */
@@ -268,7 +282,7 @@ static void deflate_streams_are_joined(void)
                     joined.data[joined.size++] = (unsigned char)(tail[i / 4] >> (8 * (i % 4)));
                 back = library_unpack(gzip, joined, twice.size);
                 CHECK_BYTES(back, twice);
-                free(data.data), free(back.data), free(twice.data), free(whole.data), free(part.data), free(joined.data);
+                FREE(data, back, twice, whole, part, joined);
             }
 }
 

@@ -103,6 +103,7 @@ static void run_codecs(bool system, unsigned threads)
         run_rounds(what, run, (struct fault){.system = system, .error = EAGAIN}, 3);
         run_rounds(what, run, (struct fault){.system = system, .error = EAGAIN, .for_good = true}, 3);
     }
+    FREE(data);
 }
 
 static void allocations_alone(void) { run_codecs(false, 1); }

@@ -62,6 +62,12 @@ struct bytes join_bytes(struct bytes a, struct bytes b)
     return c;
 }
 
+void free_bytes(struct bytes *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(list[i].data);
+}
+
 void check_bytes(const char *file, int line, struct bytes seen, struct bytes wanted)
 {
     check_equal(file, line, "number of bytes", (long long)seen.size, (long long)wanted.size);

@@ -17,6 +17,8 @@ enum kind { ZEROS, TEXT, RANDOM, N_KINDS };
 struct bytes make_bytes(enum kind kind, size_t size);
 struct bytes join_bytes(struct bytes a, struct bytes b); /* a new one; the others stay */
 struct bytes copy_bytes(const void *data, size_t size);
+#define FREE(...) free_bytes((struct bytes[]){__VA_ARGS__}, sizeof((struct bytes[]){__VA_ARGS__}) / sizeof(struct bytes))
+void free_bytes(struct bytes *list, size_t n);
 void check_bytes(const char *file, int line, struct bytes seen, struct bytes wanted);
 #define CHECK_BYTES(seen, wanted) check_bytes(__FILE__, __LINE__, (seen), (wanted))
 

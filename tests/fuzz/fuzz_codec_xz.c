@@ -1,0 +1,10 @@
+/* fuzz_codec_xz.c - xz input: see codec_input.h. */
+#include "codec_input.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_codec("xz", data, size);
+    return 0;
+}
