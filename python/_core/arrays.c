@@ -15,6 +15,16 @@ struct interface {
 };
 enum { WRITEABLE = 0x400 };
 
+static int
+is_writable(PyObject *array)
+{
+    PyObject *flags = PyObject_GetAttrString(array, "flags");
+    PyObject *writable = flags ? PyObject_GetAttrString(flags, "writeable") : NULL;
+    Py_XDECREF(flags);
+    Py_XDECREF(writable);
+    return writable == NULL ? -1 : writable == Py_True;
+}
+
 int
 core_view_init(struct core_view *view, PyObject *array)
 {
@@ -38,7 +48,12 @@ core_view_init(struct core_view *view, PyObject *array)
         a->strides[i] = in->strides[i];
     }
     view->writable = (in->flags & WRITEABLE) != 0;
-    return 0;
+    /* NumPy masks the flags of arrays with fields away where it means to add one. */
+    int writable = view->writable || in->descr == NULL ? view->writable : is_writable(array);
+    if (writable < 0)
+        core_view_clear(view);
+    view->writable = writable > 0;
+    return writable < 0 ? -1 : 0;
 }
 
 void

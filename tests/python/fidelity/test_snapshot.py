@@ -345,3 +345,24 @@ def test_kept_and_written_arrays_stay(buffer):
         results = parallel([delayed(write_and_keep)(buffer, v) for v in range(12)])
         assert set(results) == {(5.0, True)}
         parallel([delayed(clear_kept)() for _ in range(8)])
+
+
+@pytest.mark.parametrize("dtype", ["f8", [("a", "i4"), ("b", "f4")]])
+def test_structs_are_compared_as_a_whole_too(dtype):
+    """NumPy tells of no array with fields that it is writable, which must not be taken for read-only."""
+    array = np.zeros(1 << 20, dtype)
+    spot = len(array) * 2 // 3 + 1
+
+    def drawn():
+        for i in range(6):
+            array.view("i4").reshape(len(array), -1)[spot] = i
+            yield delayed(at)(array, spot)
+
+    def at_once():
+        return [x.tobytes() for x in (task[0](*task[1]) for task in drawn())]
+
+    assert [x.tobytes() for x in Parallel(2)(drawn())] == at_once()
+
+
+def at(array, spot):
+    return array[spot : spot + 1].copy()
