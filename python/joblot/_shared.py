@@ -130,7 +130,7 @@ def share(obj: Any, *, folder: str | os.PathLike[str] | None = None) -> Any:
 
     np = sys.modules.get("numpy")
     kinds = () if np is None else (np.ndarray, np.memmap, np.matrix, np.recarray)
-    if type(obj) in kinds and np is not None and not obj.dtype.hasobject and obj.dtype.num < _FIRST_FOREIGN:
+    if type(obj) in kinds and np is not None and _is_plain(obj, np):
         if obj.nbytes == 0:
             copy = obj.copy(order="K")
             copy.flags.writeable = False
@@ -204,6 +204,12 @@ def resolved(tasks: Iterable[Any]) -> Iterator[Any]:
                 kwargs = {name: arg.get() if type(arg) is Shared else arg for name, arg in kwargs.items()}
                 task = function, args, kwargs  # noqa: PLW2901 - the same task
         yield task
+
+
+def _is_plain(array: Any, np: Any) -> bool:
+    """True where an array is its bytes. NumPy squeezes a matrix of other than two axes when it is made."""
+    dtype = array.dtype
+    return not dtype.hasobject and dtype.num < _FIRST_FOREIGN and (type(array) is not np.matrix or array.ndim == 2)
 
 
 def _pack(obj: Any, folder: Any) -> Any:

@@ -30,7 +30,7 @@ static const int64_t MARGIN = 64 << 20;
 static joblot_status open_file(const char *folder, uint64_t size, int *fd, joblot_error *err)
 {
     int rc = joblot__os_tmpfile(folder, size);
-    if (rc == -ENOSPC || rc == -EDQUOT)
+    if (rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG)
         return joblot__fail(err, JOBLOT_NOMEM, -rc,
                             "no room for a segment of %llu bytes in %s (%lld bytes free): name another folder with "
                             "temp_folder or JOBLOT_TEMP_FOLDER, or send less at a time",
