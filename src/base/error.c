@@ -59,6 +59,19 @@ joblot_status joblot__fail(joblot_error *err, joblot_status code, int os_errno, 
     return code;
 }
 
+/* What the user can do about limits of the process. */
+static const char *remedy(int os_errno)
+{
+    switch (os_errno) {
+    case EMFILE:
+        return " (raise ulimit -n)";
+    case EFBIG:
+        return " (raise ulimit -f)";
+    default:
+        return "";
+    }
+}
+
 joblot_status joblot__fail_os(joblot_error *err, int os_errno, const char *fmt, ...)
 {
     joblot_status code = os_errno == ENOMEM ? JOBLOT_NOMEM : JOBLOT_OS;
@@ -68,7 +81,7 @@ joblot_status joblot__fail_os(joblot_error *err, int os_errno, const char *fmt, 
     va_end(args);
     if (err != NULL) {
         size_t used = strlen(err->message);
-        (void)snprintf(err->message + used, sizeof err->message - used, ": %s", strerror(os_errno));
+        (void)snprintf(err->message + used, sizeof err->message - used, ": %s%s", strerror(os_errno), remedy(os_errno));
     }
     return code;
 }
