@@ -71,7 +71,7 @@ def become_server(main_names: dict[str, Any]) -> None:
     _setup.worker_kind = "multiprocessing"
     _forget_handlers()
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - /dev/null by now, for as long as this lives
-    _forget_multiprocessing()
+    _forget_children()
 
 
 def _forget_imports() -> None:
@@ -105,10 +105,12 @@ def _forget_handlers() -> None:
     signal.set_wakeup_fd(-1)
 
 
-def _forget_multiprocessing() -> None:
-    """The parent's children and finalizers are not ours; those of tasks are seen to when a worker leaves."""
+def _forget_children() -> None:
+    """The parent's children, threads and finalizers are not ours; those of tasks are seen to when a worker leaves."""
     import atexit
 
+    futures = _setup.loaded_module("concurrent.futures.thread")
+    getattr(futures, "_threads_queues", {}).clear()  # threads of executors, which are not here; one may be this one
     util = _setup.loaded_module("multiprocessing.util")
     if util is None:
         return
