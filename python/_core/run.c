@@ -152,6 +152,40 @@ check_task(struct run *r, PyObject *task)
     return -1;
 }
 
+/* ---- a task that there is no room for: it was drawn ahead of time, so it waits for others to end ---- */
+
+static bool
+is_stuck(const struct run *r)
+{
+    return r->waiting != NULL && r->done == r->waited_at && r->drawn > r->done;
+}
+
+static PyObject *
+next_task(struct run *r)
+{
+    PyObject *task = r->waiting;
+    if (task == NULL)
+        return PyIter_Next(r->tasks);
+    r->waiting = NULL;
+    Py_BEGIN_ALLOW_THREADS
+    joblot_call_settle(r->call);
+    Py_END_ALLOW_THREADS
+    return task;
+}
+
+/* After a failure to submit: may it succeed when a task in flight has ended?  Then the task is kept, and no error is set. */
+static bool
+can_wait(struct run *r, PyObject *task)
+{
+    if (r->drawn == r->done || !PyErr_ExceptionMatches(r->st->errors[-JOBLOT_NOMEM]) || check_owner(r) < 0)
+        return false;
+    PyErr_Clear();
+    core_encoder_reset(r->encoder); /* the segments that it has got already */
+    r->waiting = Py_NewRef(task);
+    r->waited_at = r->done;
+    return true;
+}
+
 /* Draws tasks up to what pre_dispatch allows, a few at a time so that workers start on the first. */
 static int
 draw(struct run *r)
@@ -159,8 +193,8 @@ draw(struct run *r)
     size_t batch = joblot_call_batch(r->call);
     Py_ssize_t most = r->pre_dispatch < 0 ? PY_SSIZE_T_MAX : r->pre_dispatch * (Py_ssize_t)batch;
     Py_ssize_t chunk = r->n_jobs * (Py_ssize_t)batch;
-    for (Py_ssize_t i = 0; i < chunk && r->drawn - r->done < most; i++) {
-        PyObject *task = PyIter_Next(r->tasks);
+    for (Py_ssize_t i = 0; i < chunk && r->drawn - r->done < most && !is_stuck(r); i++) {
+        PyObject *task = next_task(r);
         if (check_owner(r) < 0) {
             Py_XDECREF(task);
             return -1;
@@ -171,7 +205,7 @@ draw(struct run *r)
         }
         int rc = check_task(r, task);
         if (rc == 0 && submit(r, task) < 0)
-            rc = fail_unsent(r);
+            rc = can_wait(r, task) ? 0 : fail_unsent(r);
         Py_DECREF(task);
         if (rc < 0)
             return -1;
@@ -264,8 +298,8 @@ take_event(struct run *r, struct joblot_event *event)
 static bool
 may_draw(const struct run *r)
 {
-    return !r->exhausted && (r->pre_dispatch < 0 || r->drawn - r->done <
-                                                        r->pre_dispatch * (Py_ssize_t)joblot_call_batch(r->call));
+    return !r->exhausted && !is_stuck(r) &&
+           (r->pre_dispatch < 0 || r->drawn - r->done < r->pre_dispatch * (Py_ssize_t)joblot_call_batch(r->call));
 }
 
 /* Takes all that has come, up to a bound, before more is drawn: workers are then fed in groups, and woken once. */
@@ -369,6 +403,7 @@ run_tasks(struct run *r, struct joblot_call_options *options, const struct core_
     }
     Py_XDECREF(r->encoder);
     core_functions_free(r->functions);
+    Py_CLEAR(r->waiting);
     Py_XDECREF(r->results);
     return results;
 }

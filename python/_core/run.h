@@ -24,6 +24,8 @@ struct run {
     Py_ssize_t drawn, done, head; /* head: the first without a result */
     Py_ssize_t n_skipped;
     int64_t head_since;
+    PyObject *waiting;       /* a task that was drawn, and for whose arrays there was no room; NULL: none */
+    Py_ssize_t waited_at;    /* `done` at that time: what is done since may have made some */
     bool exhausted, preload_known;
 };
 

@@ -437,6 +437,28 @@ static void hear_last_words(joblot_call *call)
     }
 }
 
+/* Has a worker without a task still to read what it is to forget?  It is woken for it. */
+static bool any_unread(joblot_call *call)
+{
+    bool any = false;
+    for (size_t i = 0; i < call->n_peers; i++) {
+        struct joblot__peer *peer = call->peers[i];
+        if (peer->gone || peer->garbled || peer->in_flight.count > 0 || joblot__ring_used(&peer->down) == 0)
+            continue;
+        joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
+        any = true;
+    }
+    return any;
+}
+
+void joblot_call_settle(joblot_call *call)
+{
+    int64_t deadline = joblot__os_clock() + 10 * SETTLE_NS, left = 10 * SETTLE_NS;
+    bool interrupted;
+    while (left > 0 && any_unread(call) && joblot__call_sleep(call, left, &interrupted, NULL) == JOBLOT_OK)
+        left = deadline - joblot__os_clock();
+}
+
 static void cancel(joblot_call *call)
 {
     int64_t deadline = joblot__os_clock() + CANCEL_NS;
