@@ -19,7 +19,9 @@ const struct joblot__encoder *const joblot__bz2_encoder = NULL;
 static void *allocate(void *opaque, int count, int size)
 {
     (void)opaque;
-    return count < 0 || size < 0 ? NULL : joblot__calloc((size_t)count, (size_t)size);
+    size_t all;
+    bool fits = count >= 0 && size >= 0 && joblot__mul_size((size_t)count, (size_t)size, &all);
+    return fits ? joblot__malloc(all) : NULL;
 }
 
 static void release(void *opaque, void *p)

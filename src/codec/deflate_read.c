@@ -27,6 +27,7 @@ const struct joblot__decoder *const joblot__gzip_decoder = NULL;
 #else
 
 #include "../base/alloc.h"
+#include "../base/checked.h"
 #include "../base/endian.h"
 
 #ifdef JOBLOT__WITH_ISAL
@@ -93,7 +94,8 @@ struct state {
 static void *allocate(void *opaque, uInt count, uInt size)
 {
     (void)opaque;
-    return joblot__calloc(count, size);
+    size_t all;
+    return joblot__mul_size(count, size, &all) ? joblot__malloc(all) : NULL;
 }
 
 static void release(void *opaque, void *p)
@@ -280,9 +282,9 @@ static joblot_status inflate_fast(struct state *s, struct joblot__step *step, bo
     f->avail_out = out < INT_MAX ? (uint32_t)out : INT_MAX;
     int rc = isal_inflate(f);
     step->in = f->next_in;
-    step->out = f->next_out;
-    if (rc < 0)
+    if (rc < 0) /* it may have written more than was right before it noticed: nothing of this step counts */
         return wrong(step, JOBLOT_FORMAT, "malformed data");
+    step->out = f->next_out;
     *end = f->block_state == ISAL_BLOCK_FINISH;
     if (*end) { /* whole bytes that it read ahead are not the stream's */
         step->in -= f->read_in_length / 8;

@@ -15,6 +15,7 @@ const struct joblot__encoder *const joblot__gzip_encoder = NULL;
 #include "deflate.h"
 
 #include "../base/alloc.h"
+#include "../base/checked.h"
 
 #ifdef JOBLOT__WITH_LIBDEFLATE
 #include <libdeflate.h>
@@ -46,7 +47,8 @@ static size_t block_size(int level)
 static void *allocate(void *opaque, uInt count, uInt size)
 {
     (void)opaque;
-    return joblot__calloc(count, size);
+    size_t all;
+    return joblot__mul_size(count, size, &all) ? joblot__malloc(all) : NULL;
 }
 
 static void release(void *opaque, void *p)

@@ -94,7 +94,9 @@ static joblot_status fill(joblot_codec_reader *r, size_t wanted)
 {
     while ((size_t)(r->end - r->at) < wanted && !r->last) {
         size_t left = (size_t)(r->end - r->at), got = 0;
-        memmove(r->buffer, r->at - KEPT, KEPT + left);
+        size_t kept = (size_t)(r->at - r->buffer); /* fewer than KEPT where some were just given back */
+        kept = kept < KEPT ? kept : KEPT;
+        memmove(r->buffer + KEPT - kept, r->at - kept, kept + left);
         r->at = r->buffer + KEPT;
         r->end = r->at + left;
         joblot_status status = r->source.read(r->source.user, r->buffer + KEPT + left, CHUNK - left, &got, &r->failed);

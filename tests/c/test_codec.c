@@ -270,7 +270,7 @@ static void gzip_header_fields(void)
     size_t n = 17;
     memcpy(head + n, "a name", 7), n += 7;
     memcpy(head + n, "a comment", 10), n += 10;
-    uint32_t check = joblot__crc32(0, head, n);
+    uint32_t check = plain_crc32(head, n);
     head[n++] = (unsigned char)check;
     head[n++] = (unsigned char)(check >> 8);
     struct bytes all = join_bytes((struct bytes){head, n}, (struct bytes){packed.data + 10, packed.size - 10});

@@ -276,7 +276,7 @@ static void deflate_streams_are_joined(void)
                     memcpy(joined.data + joined.size, "\0\0\xff\xff", 4);
                     joined.size += 4;
                 }
-                uint32_t tail[2] = {joblot__crc32(0, twice.data, twice.size), (uint32_t)twice.size};
+                uint32_t tail[2] = {plain_crc32(twice.data, twice.size), (uint32_t)twice.size};
                 memcpy(joined.data + joined.size, "\3\0", 2), joined.size += 2;
                 for (int i = 0; i < 8; i++)
                     joined.data[joined.size++] = (unsigned char)(tail[i / 4] >> (8 * (i % 4)));

@@ -38,19 +38,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (joblot_codec_check(joblot_codec_find("zstd"), NULL) != JOBLOT_OK)
         return 0; /* a build without libzstd */
     long before = joblot__alloc_live();
-    unsigned char *one = calloc(1, MAX_OUTPUT), *other = calloc(1, MAX_OUTPUT);
+    static unsigned char one[MAX_OUTPUT], other[MAX_OUTPUT];
     struct file file = {data, size};
     struct joblot_codec_random memory = {.data = data, .size = size}, callback = {.size = size, .read_at = read_at};
     callback.user = &file;
-    expect(one != NULL && other != NULL, "no memory for the test itself");
     for (size_t divide = 1; divide <= 3; divide += 2) {
         size_t n_one = 0, n_other = 0;
         joblot_status a = read_part(&memory, divide, one, &n_one), b = read_part(&callback, divide, other, &n_other);
         expect(a == b && n_one == n_other, "the way of reading changes the result");
         expect(a != JOBLOT_OK || memcmp(one, other, n_one) == 0, "the way of reading changes the data");
     }
-    free(one);
-    free(other);
     expect(joblot__alloc_live() == before, "a leak");
     return 0;
 }

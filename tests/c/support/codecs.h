@@ -22,6 +22,8 @@ void free_bytes(struct bytes *list, size_t n);
 void check_bytes(const char *file, int line, struct bytes seen, struct bytes wanted);
 #define CHECK_BYTES(seen, wanted) check_bytes(__FILE__, __LINE__, (seen), (wanted))
 
+uint32_t plain_crc32(const void *data, size_t size); /* the one of gzip and xz */
+
 /* The codecs that this build has; the others are checked to say that they are not there, and left out. */
 size_t usable_codecs(const joblot_codec **out); /* room for 16 */
 void use_codecs(const char *first, const char *second); /* from now on: these two alone */
