@@ -414,7 +414,7 @@ static bool any_holds(const joblot_call *call)
 {
     for (size_t i = 0; i < call->n_peers; i++) {
         const struct joblot__peer *peer = call->peers[i];
-        if (peer->gone || peer->garbled ||
+        if (peer->gone || peer->garbled || peer->in_flight.count > 0 ||
             joblot__shared32_load(&peer->channel->worker_sleeps, memory_order_relaxed) == JOBLOT__SLEEPS_IDLE)
             continue;
         for (size_t k = 0; k < peer->n_told; k++)
@@ -437,13 +437,19 @@ static void hear_last_words(joblot_call *call)
     }
 }
 
-/* Has a worker without a task still to read what it is to forget?  It is woken for it. */
-static bool any_unread(joblot_call *call)
+/* Has a worker without a task still to say what it no longer keeps, or to read what it is to forget? */
+static bool any_unsettled(joblot_call *call)
 {
-    bool any = false;
+    bool any = any_holds(call);
     for (size_t i = 0; i < call->n_peers; i++) {
         struct joblot__peer *peer = call->peers[i];
-        if (peer->gone || peer->garbled || peer->in_flight.count > 0 || joblot__ring_used(&peer->down) == 0)
+        uint32_t type;
+        size_t size;
+        if (peer->gone || peer->in_flight.count > 0)
+            continue;
+        (void)joblot__call_read(call, peer, &type, &size);
+        joblot__peer_forget(peer, false);
+        if (peer->garbled || joblot__ring_used(&peer->down) == 0)
             continue;
         joblot__peer_wake(peer, JOBLOT__SLEEPS_IDLE);
         any = true;
@@ -455,7 +461,7 @@ void joblot_call_settle(joblot_call *call)
 {
     int64_t deadline = joblot__os_clock() + 10 * SETTLE_NS, left = 10 * SETTLE_NS;
     bool interrupted;
-    while (left > 0 && any_unread(call) && joblot__call_sleep(call, left, &interrupted, NULL) == JOBLOT_OK)
+    while (left > 0 && any_unsettled(call) && joblot__call_sleep(call, left, &interrupted, NULL) == JOBLOT_OK)
         left = deadline - joblot__os_clock();
 }
 
