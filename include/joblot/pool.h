@@ -340,7 +340,7 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_event_read(joblot_call *call, st
 /* joblot_event_done - the answer was taken: its worker goes on.  Once per event, before the next joblot_call_next. */
 JOBLOT_API void joblot_event_done(joblot_call *call, struct joblot_event *event);
 
-/* joblot_call_settle - where memory for a segment was short: wait, for 50 ms at most, until workers that have no task have
+/* joblot_call_settle - where memory for a segment was short: wait, for 20 ms at most, until workers that have no task have
  * given up the segments of those that they had. */
 JOBLOT_API void joblot_call_settle(joblot_call *call);
 

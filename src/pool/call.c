@@ -9,7 +9,7 @@
 /* In a row: workers that died before they were ready weigh more than those that died ready, without a task. */
 enum { MAX_EARLY_DEATHS = 40, UNREADY_DEATH = 4, READY_DEATH = 1, LOOK_EVERY = 64 };
 static const int64_t CANCEL_NS = 100000000; /* what a running task has left when its call ends early */
-static const int64_t SETTLE_NS = 5000000;   /* workers go to sleep within microseconds of their last answer */
+static const int64_t SETTLE_NS = 20000000;  /* workers go to sleep within microseconds of their last answer */
 
 /* ---- open, note, submit ---- */
 
@@ -459,7 +459,7 @@ static bool any_unsettled(joblot_call *call)
 
 void joblot_call_settle(joblot_call *call)
 {
-    int64_t deadline = joblot__os_clock() + 10 * SETTLE_NS, left = 10 * SETTLE_NS;
+    int64_t deadline = joblot__os_clock() + SETTLE_NS, left = SETTLE_NS;
     bool interrupted;
     while (left > 0 && any_unsettled(call) && joblot__call_sleep(call, left, &interrupted, NULL) == JOBLOT_OK)
         left = deadline - joblot__os_clock();
