@@ -95,7 +95,7 @@ def test_a_temp_folder_of_8_mb(tmp_path):
 
         before = used()
         for _ in range(2):
-            call(temp_folder=folder, n=100, pre_dispatch=2, batch_size=1)
+            call(temp_folder=folder, n=100)
             assert is_empty(), used()
             try:
                 raise AssertionError(call(temp_folder=folder, n=3, size=4_000_000))
@@ -358,4 +358,64 @@ def test_no_descriptor_is_left(tmp_path):
         print("fine")
         """,
         tmp_path,
+    )
+
+
+@pytest.mark.parametrize(("name", "value", "text"), [("FSIZE", 100_000, "ulimit -f"), ("NOFILE", 12, "ulimit -n")])
+def test_an_error_names_the_limit(tmp_path, name, value, text):
+    run(
+        WORK + f"""
+        import resource
+
+        before = resource.getrlimit(resource.RLIMIT_{name})
+        resource.setrlimit(resource.RLIMIT_{name}, ({value}, before[1]))
+        for _ in range(2):
+            try:
+                raise AssertionError(call())
+            except OSError as error:
+                assert {text!r} in str(error), error
+        resource.setrlimit(resource.RLIMIT_{name}, before)
+        call()
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("MEMLOCK", 0), ("CORE", 0), ("SIGPENDING", 0), ("NICE", 0), ("NOFILE", 30)])
+def test_limits_that_do_not_matter(tmp_path, name, value):
+    run(
+        WORK + f"""
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_{name}, ({value}, {value}))
+        call()
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+def test_a_large_answer_has_no_room_in_the_temp_folder(tmp_path):
+    """Where memory cannot be read it goes through a segment there: an error that says so, and the next call is right."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    run(
+        FORBID + f"""
+        import numpy
+
+        forbid("process_vm_readv")
+        for _ in range(2):
+            try:
+                raise AssertionError(Parallel(n_jobs=2, temp_folder={str(folder)!r})(
+                    delayed(numpy.full)(n, 3, ">i4") for n in (10, 100_000, 4_000_000, 100_000)))
+            except MemoryError as error:
+                assert "bytes free" in str(error) and {str(folder)!r} in str(error), error
+            results = Parallel(n_jobs=2, temp_folder={str(folder)!r})(
+                delayed(numpy.full)(n, 3, ">i4") for n in (10, 100_000, 400_000, 100_000))
+            assert [len(result) for result in results] == [10, 100_000, 400_000, 100_000]
+        print("fine")
+        """,
+        tmp_path,
+        prefix=with_mounts(f"mount -t tmpfs -o size=8m none {folder}"),
     )
