@@ -426,6 +426,8 @@ static PyMethodDef encoder_methods[] = {
 
 static PyMemberDef encoder_members[] = {
     {"fallback", T_OBJECT, offsetof(struct core_encoder, fallback), 0, "reducer_override of the pickler behind this one"},
+    {"main_names", T_OBJECT, offsetof(struct core_encoder, main_names), READONLY,
+     "what __main__ was when the reader of the message was forked off; None: it was exec'd"},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct core_encoder, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

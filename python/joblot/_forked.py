@@ -127,7 +127,7 @@ def leave_worker() -> None:
     import atexit
 
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         _save_coverage()
     except BaseException:

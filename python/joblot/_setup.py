@@ -272,7 +272,7 @@ def _join_tracker(where: tuple[int, int]) -> None:
     global _tracker_joined  # noqa: PLW0603 - the one that this process writes to
     from multiprocessing import resource_tracker
 
-    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker
     if where == _tracker_joined or (_tracker_joined is None and tracker._fd is not None):
         return
     try:

@@ -40,11 +40,12 @@ def dump_by_value(encoder: Any, obj: Any) -> None:
     import cloudpickle
 
     main = sys.modules.get("__mp_main__")
-    if getattr(main, "__name__", None) == "__mp_main__":  # __main__ in a child that multiprocessing spawned
-        if "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
-            cloudpickle.register_pickle_by_value(main)
+    is_spawned = getattr(main, "__name__", None) == "__mp_main__"  # in a child that multiprocessing spawned
+    if is_spawned and "__mp_main__" not in cloudpickle.list_registry_pickle_by_value():
+        cloudpickle.register_pickle_by_value(main)
     class_of = _by_value_pickler(cloudpickle)
     pickler = class_of(encoder, PROTOCOL, buffer_callback=encoder.take_buffer)
+    pickler.names = encoder.main_names
     encoder.fallback = pickler.reducer_override  # bound, before the encoder stands in its place
     pickler.__dict__["reducer_override"] = encoder
     pickler.dump(obj)
@@ -60,9 +61,9 @@ def _by_value_pickler(cloudpickle: Any) -> Any:
             names: dict[str, Any] | None = None
 
             def reducer_override(self, obj: Any) -> Any:
-                if self.names is not None and isinstance(obj, (type, FunctionType)):
-                    if _core.is_by_reference(obj, self.names):
-                        return NotImplemented
+                named = self.names is not None and isinstance(obj, (type, FunctionType, _Cached))
+                if named and _core.is_by_reference(obj, self.names):
+                    return NotImplemented
                 if type(obj) is _Cached and not _core.is_by_reference(obj):
                     return _make_cached, (obj.__wrapped__, obj.cache_parameters(), obj.__dict__)
                 return super().reducer_override(obj)
@@ -268,10 +269,6 @@ def __getattr__(name: str) -> Any:
         from ._functions import checks_of
 
         return checks_of
-    if name == "warn_of_comparing":
-        from ._snapshot import warn_of_comparing
-
-        return warn_of_comparing
     if name == "warn_of_comparing":
         from ._snapshot import warn_of_comparing
 

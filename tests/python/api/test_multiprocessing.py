@@ -4,9 +4,8 @@ import multiprocessing
 import os
 
 import pytest
-from kill.programs import Program, run
-
 from joblot import Parallel, delayed, effective_n_jobs, parallel_config
+from kill.programs import Program, run
 
 seen = []
 
@@ -28,6 +27,8 @@ def test_globals_of_main_are_seen_and_functions_go_by_name(tmp_path):
     """Also where they could not be pickled with the functions that use them."""
     run(
         """
+        import enum, functools
+        Colour = enum.Enum("Colour", "RED GREEN")
         lock = threading.Lock()
         state = {"lock": lock, "value": 1}
         calls = 0
@@ -41,6 +42,10 @@ def test_globals_of_main_are_seen_and_functions_go_by_name(tmp_path):
 
             def moved(self, by):
                 return Point(self.x + by)
+
+        @functools.lru_cache
+        def cached(i):
+            return state["lock"].locked(), i
 
         def count(i):
             global calls
@@ -65,6 +70,8 @@ def test_globals_of_main_are_seen_and_functions_go_by_name(tmp_path):
                 parallel(delayed(fail)(i) for i in range(4))
             except Failure as error:
                 assert type(error) is Failure
+            assert parallel(delayed(cached)(i) for i in range(2)) == [(False, 0), (False, 1)]
+            assert parallel([delayed(abs)(1), delayed(max)([Colour.RED], default=Colour)])[1] is Colour.RED
             points = parallel(delayed(Point(i).moved)(1) for i in range(4))
             assert [type(point) is Point and point.x for point in points] == [1, 2, 3, 4]
         print("fine")
@@ -187,7 +194,8 @@ def test_what_the_parent_has_open_and_registered_stays_its_own(tmp_path):
 
         def handlers(i):
             atexit.register(print, "exit handler of a task")
-            return signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+            term, pipe = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGPIPE)
+            return term is signal.SIG_DFL, pipe is signal.SIG_IGN
 
         results = Parallel(n_jobs=2, backend="multiprocessing")(delayed(handlers)(i) for i in range(4))
         assert set(results) == {(True, True)}, results
