@@ -48,6 +48,28 @@ def fresh_128(name, scale):
     return clock(call, 4, new)
 
 
+@row("lying-512", "512 MB that lie in a segment (joblot.empty) to 4 tasks, second call on; base: 1 ms", "ms", {"base": 1.0},
+     rounds=3)
+def lying_512(name, scale):
+    import numpy as np
+
+    Parallel, delayed = parallel(name)
+    n = int(512 * MB * scale) // 8
+    if name == "joblot":
+        import joblot
+
+        array = joblot.empty(n)
+        array[:] = 1.5
+    else:
+        array = np.full(n, 1.5)
+
+    def call():
+        return Parallel(n_jobs=2)([delayed(add_ends)(array) for _ in range(4)])
+
+    call()
+    return clock(call, 20 if name == "joblot" else 3), 0.001
+
+
 def large_results(name, scale, keep):
     import numpy as np
 

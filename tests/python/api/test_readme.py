@@ -12,14 +12,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def python_example():
-    (block,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
+def python_example(with_text):
+    blocks = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
+    (block,) = (block for block in blocks if with_text in block)
     return block
 
 
 def test_the_python_example_runs(tmp_path):
     program = tmp_path / "example.py"
-    program.write_text(python_example(), encoding="utf-8")
+    program.write_text(python_example("column_sum"), encoding="utf-8")
     # A folder of its own for temporary files: what the worker that dies writes goes there, and nothing else.
     (tmp_path / "tmp").mkdir()
     done = subprocess.run(
@@ -37,6 +38,14 @@ def test_the_python_example_runs(tmp_path):
     assert total == f"sum: {plain} plain loop: {plain}"
     (note,) = (tmp_path / "tmp").rglob("killed")  # a worker was killed
     assert int(note.read_text()) > 1
+
+
+def test_the_example_of_shared_memory_runs(tmp_path):
+    program = tmp_path / "example.py"
+    program.write_text(python_example("joblot.share"), encoding="utf-8")
+    command = [sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("rows smoothed: 8\n", "")
 
 
 def test_the_table_is_what_was_measured():

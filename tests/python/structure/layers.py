@@ -31,6 +31,9 @@ EXTRA = {
     "ndarray": {"immintrin.h", "arm_neon.h"},
 }
 
+# Modules whose public interface is too long for one header.
+SECOND_HEADERS = {"share": "pool"}
+
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 FEATURE_MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(_(?:GNU|DEFAULT|POSIX_C|XOPEN|BSD|ALL)_SOURCE)\b", re.M)
 SYSTEM_MACRO = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b.*\b(__linux__|__linux|__unix__|_WIN32|__APPLE__|"
@@ -42,7 +45,7 @@ def module_of(path, root):
     """The module that a file belongs to, or None for a file outside the layers."""
     parts = path.relative_to(root).parts
     if parts[:2] == ("include", "joblot"):
-        return path.stem
+        return SECOND_HEADERS.get(path.stem, path.stem)
     if parts[0] == "src" and len(parts) > 2:
         return parts[1]
     if parts[:2] == ("python", "_core"):
