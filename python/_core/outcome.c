@@ -79,9 +79,11 @@ int
 core_run_died(struct run *r, const struct joblot_event *event)
 {
     const struct joblot_death *d = &event->death;
-    (void)core_run_raise(r, "make_death", "(KiiiiKINi)", (unsigned long long)event->number, d->pid, d->status_known,
-                         d->signal, d->exit_code, (unsigned long long)d->peak_memory, d->attempts, core_run_finished(r),
-                         d->server_died);
+    double seconds = (double)r->options->task_timeout_ns / 1e9;
+    (void)core_run_raise(r, "make_death", "(KiiiiKINiiyidKK)", (unsigned long long)event->number, d->pid,
+                         d->status_known, d->signal, d->exit_code, (unsigned long long)d->peak_memory, d->attempts,
+                         core_run_finished(r), d->server_died, d->oom_likely, d->crash, (int)d->cause, seconds,
+                         (unsigned long long)r->options->memory_limit, (unsigned long long)d->seen);
     return core_run_fail(r, event->number);
 }
 

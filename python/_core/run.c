@@ -413,19 +413,21 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"tasks",      "n_jobs",      "pre_dispatch", "batch",    "timeout",      "retries",  "max_nbytes",
                             "mmap_mode",  "folder",      "fallback_folder", "compare", "settings_key", "settings",
-                            "progress",   "on_error",    NULL};
+                            "progress",   "on_error",    "max_tasks", "task_timeout_ns", "memory_limit", "idle_timeout_ns",
+                            NULL};
     struct core_pool *pool = (struct core_pool *)self;
     struct run r = {.st = pool->st, .owner = pool};
     struct joblot_call_options options = {.n_workers = 1};
     struct core_run_settings s = {.compare = CORE_COMPARE_WHOLE};
     PyObject *folder = NULL, *fallback = NULL, *results = NULL;
     Py_ssize_t batch;
-    long long max_nbytes;
-    unsigned long long key;
+    long long max_nbytes, task_timeout = 0, idle_timeout = 0;
+    unsigned long long key, max_tasks = 0, memory_limit = 0;
     int compare, on_error = CORE_RAISE;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O|i:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O|iKLKL:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
                                      &batch, &r.timeout, &options.retries, &max_nbytes, &s.mode, to_folder, &folder,
-                                     to_folder, &fallback, &compare, &key, &s.settings, &r.progress, &on_error))
+                                     to_folder, &fallback, &compare, &key, &s.settings, &r.progress, &on_error,
+                                     &max_tasks, &task_timeout, &memory_limit, &idle_timeout))
         return NULL;
     s.compare = (enum core_compare)compare;
     r.on_error = (enum core_on_error)on_error;
@@ -433,6 +435,11 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     s.key = key;
     options.n_workers = (size_t)r.n_jobs;
     options.batch = (size_t)batch;
+    options.max_tasks = max_tasks;
+    options.task_timeout_ns = task_timeout;
+    options.memory_limit = memory_limit;
+    options.idle_timeout_ns = idle_timeout;
+    r.options = &options;
     options.folder = folder != NULL ? PyBytes_AS_STRING(folder) : NULL;
     options.fallback_folder = fallback != NULL ? PyBytes_AS_STRING(fallback) : NULL;
     if (pool->pool == NULL || !PyIter_Check(r.tasks))

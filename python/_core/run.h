@@ -20,6 +20,7 @@ struct run {
     Py_ssize_t pre_dispatch; /* batches; < 0: all */
     Py_ssize_t n_jobs;
     double timeout;
+    const struct joblot_call_options *options;
     enum core_on_error on_error;
     Py_ssize_t drawn, done, head; /* head: the first without a result */
     Py_ssize_t n_skipped;

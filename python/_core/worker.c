@@ -360,11 +360,14 @@ call_helper(struct context *c, const char *name)
 static joblot_status
 start_worker(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
 {
-    (void)worker;
     (void)task;
     struct context *c = context;
     enter(c);
-    c->unflushed = call_helper(c, "start_worker");
+    PyObject *helper = core_helper(c->st, "start_worker");
+    c->unflushed = helper ? PyObject_CallFunction(helper, "i", joblot_worker_crash_file(worker)) : NULL;
+    if (c->unflushed == NULL)
+        PyErr_WriteUnraisable(helper);
+    Py_XDECREF(helper);
     leave(c);
     if (c->unflushed != NULL && PyList_Check(c->unflushed))
         return JOBLOT_OK;

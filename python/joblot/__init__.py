@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._snapshot import SnapshotWarning
     from .backends import ParallelBackendBase, register_parallel_backend
     from .config import cpu_count, effective_n_jobs, parallel_backend, parallel_config
-    from .errors import TaskPicklingError, WorkerDied
+    from .errors import TaskMemoryError, TaskPicklingError, TaskTimeout, WorkerDied
     from .parallel import Parallel
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "ParallelBackendBase",
     "Shared",
     "SnapshotWarning",
+    "TaskMemoryError",
     "TaskPicklingError",
+    "TaskTimeout",
     "WorkerDied",
     "__version__",
     "cpu_count",
@@ -41,7 +43,9 @@ _HOMES = {
     "ParallelBackendBase": "backends",
     "Shared": "_shared",
     "SnapshotWarning": "_snapshot",
+    "TaskMemoryError": "errors",
     "TaskPicklingError": "errors",
+    "TaskTimeout": "errors",
     "WorkerDied": "errors",
     "cpu_count": "config",
     "effective_n_jobs": "config",

@@ -100,6 +100,61 @@ def check_on_error(on_error: Any) -> Literal["raise", "return", "skip"]:
     )
 
 
+def check_max_tasks(max_tasks: Any) -> int | None:
+    """Return max_tasks_per_worker, an int of at least 1, or None."""
+    if max_tasks is None:
+        return None
+    try:
+        count = operator.index(max_tasks)
+    except TypeError as error:
+        raise TypeError(f"max_tasks_per_worker must be a whole number or None, got: {max_tasks!r}") from error
+    if count < 1:
+        raise ValueError(f"max_tasks_per_worker must be at least 1, or None for no limit, got: {max_tasks!r}")
+    return count
+
+
+def check_task_timeout(seconds: Any) -> float | None:
+    """Return task_timeout as a float above 0, or None."""
+    if seconds is None:
+        return None
+    try:
+        limit = float(seconds)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"task_timeout must be a number of seconds or None, got: {seconds!r}") from error
+    if not limit > 0:
+        raise ValueError(f"task_timeout must be above 0, or None for no limit, got: {seconds!r}")
+    return limit
+
+
+def check_idle_worker_timeout(seconds: Any) -> float | None:
+    """Return idle_worker_timeout as a float, or None for the default."""
+    if seconds is None:
+        return None
+    try:
+        limit = float(seconds)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"idle_worker_timeout must be a number of seconds or None, got: {seconds!r}") from error
+    if not limit >= 0:
+        raise ValueError(f"idle_worker_timeout must not be negative, got: {seconds!r}")
+    return limit
+
+
+def check_memory_limit(limit: Any) -> int | None:
+    """Return memory_limit in bytes from a number or a text such as '2G' (units of 1024), or None."""
+    if limit is None:
+        return None
+    try:
+        size = int(SIZE_UNITS[limit[-1:]] * float(limit[:-1])) if isinstance(limit, str) else operator.index(limit)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"memory_limit={limit!r} is not a size: expected a whole number of bytes, a text with a unit such as "
+            "'2G' or '500M', or None"
+        ) from error
+    if not 1 <= size < 1 << 63:
+        raise ValueError(f"memory_limit={limit!r} must be above 0 and below 8 EiB, or None for no limit")
+    return size
+
+
 def check_max_nbytes(max_nbytes: Any) -> int | None:
     """Return max_nbytes in bytes from a number or a text such as '10M' (units of 1024), or None."""
     if max_nbytes is None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Seconds that workers have to leave by themselves when the program ends: exit handlers, coverage data.
 GRACE = 2.0
 
+# Seconds after which a worker without work leaves, where nobody says otherwise: joblib's.
+IDLE_WORKER_TIMEOUT = 300.0
+
 # The codes of `enum core_map_mode`.
 MAP_MODES = {None: 0, "r": 1, "r+": 2, "w+": 2, "c": 3, DEFAULT_MMAP_MODE: 4}
 
@@ -81,12 +84,25 @@ def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[
             settings=data,
             progress=settings.progress,
             on_error=ON_ERROR[settings.on_error],
+            max_tasks=settings.max_tasks_per_worker or 0,
+            task_timeout_ns=_nanoseconds(settings.task_timeout, 0),
+            memory_limit=settings.memory_limit or 0,
+            idle_timeout_ns=_nanoseconds(settings.idle_worker_timeout, IDLE_WORKER_TIMEOUT),
         )
     finally:
         pool.release()
         if pool.execs() and pool not in _told:
             _tell_of_exec(pool)
     return results
+
+
+def _nanoseconds(seconds: float | None, default: float) -> int:
+    """Return a time for the engine, to which 0 means for good."""
+    if seconds is None:
+        seconds = default
+        if not seconds:
+            return 0
+    return max(int(seconds * 1e9), 1) if seconds < 1e9 else 0
 
 
 # Pools of which it was said that their workers are exec'd.

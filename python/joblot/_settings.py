@@ -57,6 +57,12 @@ class CallSettings:
         How often a task is run again after its worker died.
     on_error : {'raise', 'return', 'skip'}
         What becomes of the exception of a task.
+    max_tasks_per_worker : int or None
+        Tasks of a worker's life.
+    task_timeout : float or None
+        Seconds that one task may run.
+    memory_limit : int or None
+        Bytes of its own that a worker may hold.
     max_nbytes : int or None
         Arrays of more bytes arrive as `numpy.memmap`; None means that no array does.
     mmap_mode : {'r', 'r+', 'c'}, None or DEFAULT_MMAP_MODE
@@ -87,6 +93,8 @@ class CallSettings:
         "initializer",
         "inner_max_num_threads",
         "max_nbytes",
+        "max_tasks_per_worker",
+        "memory_limit",
         "mmap_mode",
         "n_jobs",
         "on_error",
@@ -94,6 +102,7 @@ class CallSettings:
         "progress",
         "retries",
         "snapshot",
+        "task_timeout",
         "temp_folder",
         "timeout",
         "verbose",
@@ -108,6 +117,9 @@ class CallSettings:
         timeout: float | None = None,
         retries: int = 0,
         on_error: Literal["raise", "return", "skip"] = "raise",
+        max_tasks_per_worker: int | None = None,
+        task_timeout: float | None = None,
+        memory_limit: int | None = None,
         max_nbytes: int | None = 1 << 20,
         mmap_mode: Any = DEFAULT_MMAP_MODE,
         temp_folder: str | None = None,
@@ -126,6 +138,9 @@ class CallSettings:
         self.timeout = timeout
         self.retries = retries
         self.on_error = on_error
+        self.max_tasks_per_worker = max_tasks_per_worker
+        self.task_timeout = task_timeout
+        self.memory_limit = memory_limit
         self.max_nbytes = max_nbytes
         self.mmap_mode = mmap_mode
         self.temp_folder = temp_folder

@@ -138,11 +138,23 @@ def make_death(
     attempts: int,
     results: dict[int, Any],
     server_died: int,
+    oom_likely: int,
+    crash: bytes | None,
+    cause: int,
+    task_timeout: float,
+    memory_limit: int,
+    seen: int,
 ) -> BaseException:
-    """Return `WorkerDied` for a task whose last attempt ended with its worker."""
-    from .errors import WorkerDied
+    """Return the error of a task whose last attempt ended with its worker; `cause` is of `enum joblot_death_cause`."""
+    from .errors import TaskMemoryError, TaskTimeout, WorkerDied
 
+    if cause == 1:
+        return TaskTimeout(number, task_timeout, pid, peak_memory or None, results)
+    if cause == 2:
+        return TaskMemoryError(number, memory_limit, seen, pid, peak_memory or None, results)
     return WorkerDied(
+        oom_likely=None if oom_likely < 0 else bool(oom_likely),
+        stack=None if crash is None else crash.decode("utf-8", "replace"),
         task=number,
         pid=pid or None,
         signal=signal if status_known and signal else None,
@@ -323,8 +335,23 @@ def before_fork() -> None:
     gc.freeze()
 
 
-def start_worker() -> list[Any]:
+def _tell_of_crashes(file: int) -> None:
+    """Let the interpreter write its stack into a descriptor when it crashes: the parent reads it there."""
+    import faulthandler
+    import os
+
+    faulthandler.enable(file=file, all_threads=True)
+    # A child of a task's is nobody's worker, and its crash is not this one's.
+    os.register_at_fork(after_in_child=faulthandler.disable)
+
+
+def start_worker(crash_file: int) -> list[Any]:
     """Run in each worker before its first task.
+
+    Parameters
+    ----------
+    crash_file : int
+        Descriptor for the stack of a crash; -1 for none.
 
     Returns
     -------
@@ -335,6 +362,8 @@ def start_worker() -> list[Any]:
     from . import _setup
 
     _setup.worker_kind = _setup.worker_kind or "loky"
+    if crash_file >= 0:
+        _tell_of_crashes(crash_file)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:  # imported before the fork: its generator is the same in all workers
         numpy_random.seed()

@@ -74,6 +74,7 @@ class ParallelBackendBase:
     supports_sharedmem = False
     supports_timeout = False
     supports_inner_max_num_threads = False
+    supports_task_limits = False  # workers can be killed, and replaced
 
     def __init__(
         self,
@@ -174,6 +175,7 @@ class LokyBackend(ParallelBackendBase):
         A parameter is unknown.
     """
 
+    supports_task_limits = True
     supports_timeout = True
     supports_inner_max_num_threads = True
 
@@ -233,6 +235,7 @@ class MultiprocessingBackend(ParallelBackendBase):
         A parameter is unknown.
     """
 
+    supports_task_limits = True
     supports_timeout = True
 
     def __init__(

@@ -32,9 +32,11 @@ class WorkerDied(BrokenProcessPool):
     peak_memory : int or None
         Largest resident size of the worker, in bytes.
     oom_likely : bool or None
-        Whether the kernel's out-of-memory killer is the likely cause.
+        Whether the kernel's out-of-memory killer is the likely cause: it has killed a process of this control group
+        since shortly before the call, and the signal was not one of ours. None where the kernel does not tell.
     stack : str or None
-        Python stack of the worker when it died, where it could be had.
+        Python stacks of the worker's threads when it crashed (a segmentation fault, an abort), as `faulthandler` writes
+        them, innermost call first. None after SIGKILL or an exit, of which nobody in the worker is told.
     results : dict of int to object
         Results of the tasks that had finished, by position in the input.
     attempts : int
@@ -80,7 +82,7 @@ class WorkerDied(BrokenProcessPool):
         else:
             parts.append("n_jobs=1 runs it in this process, where a debugger reaches it.")
         if self.stack:
-            parts.append(f"\n\nStack of the worker when it died:\n{self.stack.rstrip()}")
+            parts.append(f"\n\nStack of the worker when it died:\n{_innermost(self.stack)}")
         return "".join(parts)
 
     def _cause(self) -> str:
@@ -105,6 +107,17 @@ class WorkerDied(BrokenProcessPool):
         return type(self), fields
 
 
+# Lines of a stack in a message; the attribute has all of them.
+SHOWN_LINES = 12
+
+
+def _innermost(stack: str) -> str:
+    lines = stack.rstrip().splitlines()
+    if len(lines) > SHOWN_LINES:
+        lines[SHOWN_LINES:] = [f"  ... and {len(lines) - SHOWN_LINES} lines more in the attribute `stack`"]
+    return "\n".join(lines)
+
+
 def _signal_name(number: int) -> str:
     import signal
 
@@ -122,6 +135,10 @@ def _shown_size(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
+def _shown_peak(size: int | None) -> str:
+    return "" if size is None else f"; peak memory {_shown_size(size)}"
+
+
 # One class from Python 3.11 on, two before.
 _TIMEOUT_BASES = tuple(
     dict.fromkeys((multiprocessing.TimeoutError, concurrent.futures.TimeoutError, builtins.TimeoutError))
@@ -133,6 +150,93 @@ class TimeoutError(*_TIMEOUT_BASES):  # type: ignore[misc]  # noqa: A001
 
     It is joblib's `multiprocessing.TimeoutError`, and also the built-in one and that of `concurrent.futures`.
     """
+
+
+class TaskTimeout(TimeoutError):
+    """A task ran for longer than `task_timeout` seconds, and its worker was killed.
+
+    It is not tried again, whatever `retries` says. Other tasks lose nothing by it.
+
+    Attributes
+    ----------
+    task : int
+        Position of the task in the input, from 0.
+    seconds : float
+        The limit.
+    pid : int
+        Process id of the worker.
+    peak_memory : int or None
+        Largest resident size of the worker, in bytes.
+    results : dict of int to object
+        Results of the tasks that had finished, by position in the input.
+    """
+
+    def __init__(
+        self,
+        task: int,
+        seconds: float,
+        pid: int,
+        peak_memory: int | None = None,
+        results: dict[int, Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.seconds = seconds
+        self.pid = pid
+        self.peak_memory = peak_memory
+        self.results = {} if results is None else results
+        super().__init__(
+            f"Task {task} ran for longer than task_timeout={seconds:g} seconds: its worker process (pid {pid}) was "
+            f"killed with the programs that it had started{_shown_peak(peak_memory)}. The task is not tried again; "
+            "the other tasks go on where on_error='return' or 'skip' is given."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task, self.seconds, self.pid, self.peak_memory, self.results)
+
+
+class TaskMemoryError(MemoryError):
+    """The worker of a task held more than `memory_limit` bytes of its own memory while the task ran, and was killed.
+
+    It is not tried again, whatever `retries` says. Other tasks lose nothing by it.
+
+    Attributes
+    ----------
+    task : int
+        Position of the task in the input, from 0.
+    limit, seen : int
+        The limit, and what the worker held when it was looked at, in bytes.
+    pid : int
+        Process id of the worker.
+    peak_memory : int or None
+        Largest resident size of the worker, in bytes; shared memory counts in this one.
+    results : dict of int to object
+        Results of the tasks that had finished, by position in the input.
+    """
+
+    def __init__(
+        self,
+        task: int,
+        limit: int,
+        seen: int,
+        pid: int,
+        peak_memory: int | None = None,
+        results: dict[int, Any] | None = None,
+    ) -> None:
+        self.task = task
+        self.limit = limit
+        self.seen = seen
+        self.pid = pid
+        self.peak_memory = peak_memory
+        self.results = {} if results is None else results
+        super().__init__(
+            f"Task {task} took its worker process (pid {pid}) to {_shown_size(seen)} of memory, above memory_limit="
+            f"{_shown_size(limit)}: the worker was killed{_shown_peak(peak_memory)}. The task is not tried again. "
+            "Raise the limit, make the tasks smaller, or pass large arrays as arguments: what workers share does not "
+            "count."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task, self.limit, self.seen, self.pid, self.peak_memory, self.results)
 
 
 class TaskPicklingError(pickle.PicklingError):

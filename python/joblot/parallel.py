@@ -63,9 +63,19 @@ class Parallel:
         'raise': the first error of a task ends the call. 'return': the exception object stands where the task's result
         would be. 'skip': such tasks are left out of the list. What the input raises, and KeyboardInterrupt and
         SystemExit from anywhere, end the call always; so does `timeout`.
+    max_tasks_per_worker : int, optional
+        A worker process that has run so many tasks, those of earlier calls included, ends and another takes its place.
+    task_timeout : float, optional
+        Seconds that one task may run, counted from its start in a worker. Its worker is then killed with what it has
+        started, and the task's error is `TaskTimeout`.
+    memory_limit : int or str, optional
+        Bytes of its own that a worker process may hold while it runs a task ('2G' and such in units of 1024):
+        anonymous and swapped memory, looked at every 30 ms; arrays that workers share do not count. Above it the
+        worker is killed, and the task's error is `TaskMemoryError`. A worker that holds more when its task has ended
+        is replaced.
     **backend_kwargs
-        For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds); for registered backends:
-        what they take.
+        For worker processes: `initializer`, `initargs`, `idle_worker_timeout` (seconds without work after which a
+        worker leaves; 300); for registered backends: what they take.
 
     Attributes
     ----------
@@ -108,6 +118,9 @@ class Parallel:
         *,
         retries: int = 0,
         on_error: Literal["raise", "return", "skip"] = "raise",
+        max_tasks_per_worker: int | None = None,
+        task_timeout: float | None = None,
+        memory_limit: int | str | None = None,
         **backend_kwargs: Any,
     ) -> None:
         active, context = active_backend(prefer, require, verbose)
@@ -121,7 +134,11 @@ class Parallel:
         self.batch_size = _arguments.check_batch_size(batch_size)
         self.retries = _arguments.check_retries(retries)
         self.on_error = _arguments.check_on_error(on_error)
+        self.max_tasks_per_worker = _arguments.check_max_tasks(max_tasks_per_worker)
+        self.task_timeout = _arguments.check_task_timeout(task_timeout)
+        self.memory_limit = _arguments.check_memory_limit(memory_limit)
         self._backend: Any = _chosen_backend(backend, active, require)
+        self._needs_workers = self._check_limits()
         if backend_kwargs:
             self._check_keywords(backend_kwargs)
         self._backend_kwargs: dict[str, Any] = {
@@ -147,6 +164,21 @@ class Parallel:
             n_jobs = UNSET["n_jobs"]
         n_jobs = setting(n_jobs, context, "n_jobs")
         return _arguments.check_n_jobs(self._backend.default_n_jobs if n_jobs is None else n_jobs)
+
+    def _check_limits(self) -> bool:
+        """True where one worker process has something over a plain loop; an error where there are none."""
+        limits = {name: getattr(self, name) for name in ("task_timeout", "memory_limit", "max_tasks_per_worker")}
+        if not any(limits.values()):
+            return False
+        if self._backend.supports_task_limits:
+            return True
+        for name, value in limits.items():
+            if value is not None and name != "max_tasks_per_worker":
+                raise ValueError(
+                    f"{name}={value:g} needs worker processes, which can be killed, and {type(self._backend).__name__} "
+                    "has none: use backend='loky', or leave it out"
+                )
+        return False
 
     def _check_keywords(self, keywords: dict[str, Any]) -> None:
         """Refuse a misspelt argument; what backends of others take is theirs to judge."""
@@ -190,6 +222,8 @@ class Parallel:
             An item is not such a triple.
         WorkerDied
             The worker process of a task died, and `retries` were used up.
+        TaskTimeout, TaskMemoryError
+            A task went over `task_timeout`, or `memory_limit`.
         joblot.errors.TimeoutError
             A result did not come within `timeout` seconds.
         Exception
@@ -200,7 +234,7 @@ class Parallel:
         try:
             self._reset(iterable)
             n_jobs = self._effective_n_jobs() if self._managed_backend else self._initialize_backend()
-            if n_jobs == 1:
+            if n_jobs == 1 and not self._needs_workers:
                 return self._run_loop(iterable)
             return self._run_backend(iterable, n_jobs)
         finally:
@@ -220,7 +254,7 @@ class Parallel:
     def _initialize_backend(self) -> int:
         """Get the backend ready; where it could use one worker only, a plain loop takes its place."""
         n_jobs: int = self._backend.configure(n_jobs=self.n_jobs, parallel=self, **self._backend_kwargs)
-        if n_jobs == 1 and type(self._backend) in _REPLACEABLE:
+        if n_jobs == 1 and not self._needs_workers and type(self._backend) in _REPLACEABLE:
             self._backend = backends.SequentialBackend(nesting_level=self._backend.nesting_level)
         if self.timeout is not None and not self._backend.supports_timeout:
             warn_caller(
@@ -323,6 +357,9 @@ class Parallel:
             timeout=_arguments.check_timeout(self.timeout),
             retries=self.retries,
             on_error=self.on_error,
+            max_tasks_per_worker=self.max_tasks_per_worker,
+            task_timeout=self.task_timeout,
+            memory_limit=self.memory_limit,
             max_nbytes=keywords["max_nbytes"],
             mmap_mode=self._mmap_mode,
             temp_folder=None if folder is None else os.fsdecode(folder),
@@ -330,7 +367,7 @@ class Parallel:
             inner_max_num_threads=backend.inner_max_num_threads,
             initializer=workers.get("initializer"),
             initargs=tuple(workers.get("initargs", ())),
-            idle_worker_timeout=workers.get("idle_worker_timeout"),
+            idle_worker_timeout=_arguments.check_idle_worker_timeout(workers.get("idle_worker_timeout")),
             progress=self._progress_callback(),
             verbose=self.verbose,
         )
