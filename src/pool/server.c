@@ -369,8 +369,11 @@ joblot_status joblot_worker_run(const struct joblot_worker_hooks *hooks, int ser
     (void)joblot__os_read_stops(); /* the parent has checked it */
     joblot__os_point("worker:execed");
     joblot__os_ignore_interrupts();
-    if (joblot__os_die_with_parent(true) != 0 || joblot__os_parent_pid() != server_pid)
-        return joblot__fail(err, JOBLOT_OS, 0, "the server went while this worker was being started");
+    int rc = joblot__os_die_with_parent(true);
+    if (rc != 0)
+        return joblot__fail_os(err, -rc, "asking to end with the server");
+    if (joblot__os_parent_pid() != server_pid) /* it went meanwhile */
+        return JOBLOT_OK;
     joblot__os_point("worker:execed-bound");
     joblot__os_raise_oom_score();
     joblot__os_close_on_exec(3, 4);
