@@ -323,6 +323,17 @@ static int64_t until_limits(joblot_call *call, int64_t left, bool *again)
     return left < 0 || next < left ? next : left;
 }
 
+/* The time to sleep, less when tasks that wait are to go to more workers before. */
+static int64_t until_wider(const joblot_call *call, int64_t left)
+{
+    int64_t next = joblot__call_widens_at(call);
+    if (next == INT64_MAX)
+        return left;
+    next -= joblot__os_clock();
+    next = next < 0 ? 0 : next;
+    return left < 0 || next < left ? next : left;
+}
+
 /* The time to sleep, less when a worker is gone of which the server may never tell. */
 static int64_t until_verdict(joblot_call *call, int64_t left)
 {
@@ -372,7 +383,7 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
         }
         looked = timeout_ns == 0;
         call->since_look = 0;
-        status = joblot__call_sleep(call, until_verdict(call, left), &interrupted, err);
+        status = joblot__call_sleep(call, until_wider(call, until_verdict(call, left)), &interrupted, err);
         if (status != JOBLOT_OK)
             return status;
     }

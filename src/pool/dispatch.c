@@ -8,6 +8,8 @@
 
 /* Workers that may be on their way at a time: each has four descriptors in flight on the server's socket. */
 enum { MAX_ASKED = 16, MAX_BATCH = 4096, MAX_AHEAD = 64, MAX_TOLD = 200 };
+static const double QUICK_NS = 5e4; /* tasks quicker than this gain nothing from more workers than processors */
+static const int64_t WIDEN_NS = 500000; /* without an answer for so long they are not quick */
 static const double AIM_NS = 2e6;   /* a batch that the engine sizes itself takes about this */
 static const double AHEAD_NS = 1e5; /* of tasks quicker than this a worker gets the next before it is done */
 
@@ -139,9 +141,48 @@ static bool many_leave(const joblot_call *call)
     return call->n_leaving > 2 * call->options.n_workers || call->n_peers >= (JOBLOT__POLL_MAX - 2) / 3;
 }
 
+/* How many workers the call may use now.  Beyond the number of processors only tasks that take their time gain from one
+ * more, and to wake dozens for a handful of quick ones costs more than the tasks. */
+static size_t width(joblot_call *call)
+{
+    size_t n = call->options.n_workers;
+    if (call->wide || n <= 2)
+        return n;
+    if (call->pool->n_processors == 0)
+        call->pool->n_processors = joblot__os_cpu_count("");
+    size_t least = call->pool->n_processors > 2 ? (size_t)call->pool->n_processors : 2;
+    return n < least ? n : least;
+}
+
+/* Tasks are left over: are they to wait for the workers that have some?  True when more may have them from now on. */
+static bool must_widen(joblot_call *call)
+{
+    if (call->wide || call->n_peers >= call->options.n_workers)
+        return false;
+    for (size_t i = 0; i < call->n_peers; i++)
+        if (!call->peers[i]->hello) /* on its way: that takes longer */
+            return false;
+    int64_t now = joblot__os_clock();
+    bool quick = call->n_answers > call->answers_then && call->average_ns < QUICK_NS;
+    if (call->widen_at == 0 || (now >= call->widen_at && quick)) {
+        call->widen_at = now + WIDEN_NS;
+        call->answers_then = call->n_answers;
+    } else if (now >= call->widen_at || call->average_ns >= QUICK_NS) {
+        call->wide = true;
+    }
+    return call->wide;
+}
+
+int64_t joblot__call_widens_at(const joblot_call *call)
+{
+    return call->wide || call->queued.count == 0 || call->widen_at == 0 || call->n_peers >= call->options.n_workers
+               ? INT64_MAX
+               : call->widen_at;
+}
+
 static joblot_status lease(joblot_call *call, joblot_error *err)
 {
-    size_t wanted = call->pending < call->options.n_workers ? call->pending : call->options.n_workers;
+    size_t most = width(call), wanted = call->pending < most ? call->pending : most;
     if (joblot__call_active(call) >= wanted || call->queued.count == 0)
         return JOBLOT_OK;
     joblot_status status = JOBLOT_OK;
@@ -235,10 +276,8 @@ static bool is_busy(const joblot_call *call)
     return false;
 }
 
-joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
+static joblot_status hand_out(joblot_call *call, joblot_error *err)
 {
-    if (call->queued.count == 0)
-        return JOBLOT_OK;
     joblot_status status = lease(call, err);
     if (status != JOBLOT_OK)
         return status;
@@ -255,4 +294,14 @@ joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
         }
     }
     return JOBLOT_OK;
+}
+
+joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err)
+{
+    joblot_status status = JOBLOT_OK;
+    do {
+        if (call->queued.count > 0)
+            status = hand_out(call, err);
+    } while (status == JOBLOT_OK && call->queued.count > 0 && must_widen(call));
+    return status;
 }

@@ -22,6 +22,7 @@ static void set_flags(struct joblot_event *event, uintptr_t flags)
 static void note_duration(joblot_call *call, uint64_t ns)
 {
     double d = (double)ns;
+    call->n_answers++;
     call->average_ns = call->average_ns < 0 ? d : 0.8 * call->average_ns + 0.2 * d;
 }
 

@@ -88,6 +88,7 @@ struct joblot_pool {
     const char **argv, **env; /* copies */
     size_t ring_size;
     int owner_pid;
+    int n_processors; /* 0: not counted yet */
     int server_pid, server_pidfd, server_socket; /* 0, -1, -1: none */
     bool preloaded;
     int execs; /* see joblot_pool_execs */
@@ -129,6 +130,9 @@ struct joblot_call {
     unsigned early_deaths; /* the weight of workers in a row that died before they took a task */
     unsigned since_look;   /* events since the last look at the pidfds */
     bool event_open;
+    bool wide;          /* more workers than there are processors have tasks */
+    int64_t widen_at;   /* when they shall, unless answers come; 0: not begun */
+    uint64_t n_answers, answers_then; /* then: when widen_at was set */
     bool enough;     /* workers: starting one more failed, and none has died since */
     bool given_back; /* a death has put tasks back into the queue */
     struct joblot__buffer parts, sizes; /* of the open event's answer */
@@ -184,6 +188,8 @@ void joblot__queue_clear(struct joblot__queue *q);
 
 /* dispatch.c */
 joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
+/* The time at which tasks that wait are to go to more workers; INT64_MAX: nothing is waited for. */
+int64_t joblot__call_widens_at(const joblot_call *call);
 
 /* limit.c.  A leased worker leaves in an orderly way; with the lock held. */
 void joblot__call_retire(joblot_call *call, struct joblot__peer *peer);

@@ -366,11 +366,31 @@ static void more_workers_than_cores(void)
     joblot_pool *pool = open_pool(0);
     joblot_call *call = open_call(pool, N, 0);
     for (int i = 0; i < N; i++)
-        submit_u64(call, DO_SLEEP, 100);
+        submit_u64(call, DO_SLEEP, 1000); /* longer than all workers take to start */
     CHECK_EQUAL(drive(call, out, N), N);
     CHECK_EQUAL(joblot_pool_leased(pool), N);
     wait_for_workers(pool, pids, N);
     joblot_call_close(call);
+    close_pool(pool);
+}
+
+/* Of quick tasks as many workers as there are processors get all. */
+static void quick_tasks_wake_few_workers(void)
+{
+    enum { N = 400, ROUNDS = 20 };
+    struct outcome out[N];
+    joblot_pool *pool = open_pool(0);
+    size_t most = joblot_cpu_count() > 2 ? (size_t)joblot_cpu_count() : 2, narrow = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        joblot_call *call = open_call(pool, 64, 0);
+        memset(out, 0, sizeof out);
+        for (int i = 0; i < N; i++)
+            submit_u64(call, DO_ECHO, (uint64_t)i);
+        CHECK_EQUAL(drive(call, out, N), N);
+        narrow += joblot_pool_leased(pool) <= most;
+        joblot_call_close(call);
+    }
+    CHECK(narrow > 0); /* a busy machine makes quick tasks slow now and then */
     close_pool(pool);
 }
 
@@ -411,6 +431,7 @@ static const struct test_case cases[] = {
     {"time_limits_and_looks", time_limits_and_looks, 20},
     {"idle_pools_come_and_go", idle_pools_come_and_go, 60},
     {"more_workers_than_cores", more_workers_than_cores, 30},
+    {"quick_tasks_wake_few_workers", quick_tasks_wake_few_workers, 30},
     {"a_worker_opens_its_own_pool", a_worker_opens_its_own_pool, 30},
     {"closed_standard_descriptors_do_no_harm", closed_standard_descriptors_do_no_harm, 20},
 };
