@@ -93,7 +93,7 @@ def check_angled(path, root, module, name):
             return "there is no such public header"
         if target.stem == "joblot":
             return None if module in TOPS else "joblot.h is for users: include the headers that are needed"
-        return arrow_is_wrong(module, target.stem)
+        return arrow_is_wrong(module, module_of(target, root))
     public = path.is_relative_to(root / "include")
     if name in STANDARD or (module == "os" and not public):
         return None
