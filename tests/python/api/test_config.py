@@ -221,7 +221,7 @@ def test_the_state_of_a_running_call(monkeypatch):
 
     seen = []
     engine = types.SimpleNamespace(
-        run=lambda tasks, settings: seen.append((settings.worker_state, config.worker_state())) or []
+        run=lambda tasks, settings, pool=None: seen.append((settings.worker_state, config.worker_state())) or []
     )
     monkeypatch.setitem(sys.modules, "joblot._processes", engine)
     monkeypatch.setattr(sys.modules["joblot"], "_processes", engine, raising=False)

@@ -84,4 +84,8 @@ def test_signatures_show_what_users_know():
         "prefer": "None",
         "require": "None",
         "retries": "0",
+        "on_error": "'raise'",
+        "max_tasks_per_worker": "None",
+        "task_timeout": "None",
+        "memory_limit": "None",
     }
