@@ -464,3 +464,38 @@ def test_a_block_goes_on_in_a_forked_child(tmp_path):
         """,
         tmp_path,
     )
+
+
+def test_memory_of_joblot_empty_is_the_parents_also_as_a_global(tmp_path):
+    run(
+        """
+        import numpy
+        import joblot
+
+        array = joblot.empty((4, 300_000), ">f8")
+        array[:] = 0
+        shared = joblot.share({"a": numpy.arange(100_000)})
+
+        def write(i):
+            array[i] += i + 1
+            return array[i]
+
+        def write_both(given, i):
+            given[i] += 10
+            assert (given[i] == array[i]).all()
+            return given
+
+        def total(given):
+            return int(given["a"].sum())
+
+        with Parallel(n_jobs=2, backend="multiprocessing") as parallel:
+            for results in (parallel(delayed(write)(i) for i in range(4)),
+                            parallel(delayed(write_both)(array, i) for i in range(4))):
+                assert all(numpy.shares_memory(result, array) for result in results)
+                assert {result.dtype.str for result in results} == {">f8"}
+            assert array.min(axis=1).tolist() == array.max(axis=1).tolist() == [11, 12, 13, 14]
+            assert parallel(delayed(total)(shared) for _ in range(4)) == [4999950000] * 4
+        print("fine")
+        """,
+        tmp_path,
+    )
