@@ -23,7 +23,7 @@ enum joblot__next {
 };
 
 /* Bytes that look() is given, at least, where the input has them. */
-enum { JOBLOT__LOOK_SIZE = 16 };
+enum { JOBLOT__LOOK_SIZE = 32 };
 
 /* One step of a decoder.  It takes bytes from `in` and puts bytes into `out`, and moves both on.  A decoder may move `in`
  * back by at most 8 bytes: over bytes that it took in an earlier step. */

@@ -27,7 +27,7 @@ static void there_and_back(const uint8_t *data, size_t size)
     static const int levels[] = {1, 4, 6};
     struct joblot_codec_write_options options = {.n_threads = 1};
     options.level = levels[size % 3];
-    options.block_size = 50 + (size > 0 ? data[0] * 8u : 0);
+    options.block_size = (uint32_t)(size / (1 + (size > 0 ? data[0] % 4u : 0)) + 1);
     struct output o = {malloc(4 * size + 1000), 0, 4 * size + 1000};
     static unsigned char back[MAX_OUTPUT + 1];
     struct joblot_codec_sink sink = {.write = keep, .user = &o};
