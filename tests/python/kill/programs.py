@@ -43,7 +43,7 @@ FORBID = """
             assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
             assert libc.prctl(22, 2, program, 0, 0) == 0, ctypes.get_errno()  # PR_SET_SECCOMP: a filter
 """
-# Files of joblib, multiprocessing and OpenMP in /dev/shm, of programs that run beside this test. joblot makes none anywhere.
+# Files in /dev/shm of joblib, multiprocessing and OpenMP, in programs beside this test. joblot makes none anywhere.
 FOREIGN = ("joblib_memmapping_folder_", "loky-", "sem.loky-", "sem.mp-", "__KMP_REGISTERED_LIB_")
 
 
