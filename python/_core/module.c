@@ -107,6 +107,8 @@ exec_module(PyObject *module)
             return -1;
     st->objects = PyDict_New();
     st->object_function = PyObject_GetAttrString(module, "_object");
+    if (core_shared_watch_forks(module) < 0)
+        return -1;
     PyObject *pickle = PyImport_ImportModule("_pickle");
     if (pickle == NULL)
         return -1;

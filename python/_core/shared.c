@@ -226,7 +226,7 @@ take_handed(struct core_decoder *d, const struct core_place *place, uint64_t *of
     if (segment != NULL) {
         m = core_shared_of_segment(d->st, segment, (place->mode & CORE_MEMORY_READONLY) != 0);
         *offset += place->start;
-        if (m != NULL || !PyErr_ExceptionMatches(PyExc_OSError))
+        if (m != NULL || !(PyErr_ExceptionMatches(PyExc_OSError) || PyErr_ExceptionMatches(PyExc_MemoryError)))
             return m;
         PyErr_Clear(); /* it cannot be mapped here */
         *offset -= place->start;
@@ -574,4 +574,20 @@ core_shared_forked(PyObject *module, PyObject *unused)
             joblot_segment_forked(st->live[i]->segment);
     }
     Py_RETURN_NONE;
+}
+
+int
+core_shared_watch_forks(PyObject *module)
+{
+    PyObject *posix = PyImport_ImportModule("posix");
+    PyObject *watch = posix ? PyObject_GetAttrString(posix, "register_at_fork") : NULL;
+    PyObject *none = PyTuple_New(0);
+    PyObject *hooks = Py_BuildValue("{s:N}", "after_in_child", PyObject_GetAttrString(module, "shared_forked"));
+    PyObject *done = watch && none && hooks ? PyObject_Call(watch, none, hooks) : NULL;
+    Py_XDECREF(posix);
+    Py_XDECREF(watch);
+    Py_XDECREF(none);
+    Py_XDECREF(hooks);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }

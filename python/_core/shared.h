@@ -43,5 +43,7 @@ PyObject *core_share_pack(PyObject *module, PyObject *args);
 PyObject *core_share_unpack(PyObject *module, PyObject *memory);
 PyObject *core_shared_class(PyObject *module, PyObject *cls);
 PyObject *core_shared_forked(PyObject *module, PyObject *unused);
+/* Has that called in every child that is forked. */
+int core_shared_watch_forks(PyObject *module);
 
 #endif

@@ -76,6 +76,7 @@ def empty(
     _check_dtype(dtype)
     if order not in ("C", "F", "c", "f"):
         raise ValueError(f"order must be 'C' or 'F', got {order!r}")
+    letter: Any = order.upper()
     lengths = _lengths(shape)
     n_bytes = dtype.itemsize
     for length in lengths:
@@ -83,9 +84,9 @@ def empty(
     if n_bytes > 2**63 - 1:
         raise ValueError(f"an array of shape {lengths} and dtype {dtype} is too large: {n_bytes} bytes")
     if n_bytes == 0:  # there is nothing to share
-        return np.ndarray(lengths, dtype, order=order.upper())  # type: ignore[call-overload,no-any-return]
+        return np.ndarray(lengths, dtype, order=letter)
     memory = _core.shared_memory(n_bytes, *_folders(folder))
-    return np.ndarray(lengths, dtype, memory, order=order.upper())  # type: ignore[call-overload,no-any-return]
+    return np.ndarray(lengths, dtype, memory, order=letter)
 
 
 def share(obj: Any, *, folder: str | os.PathLike[str] | None = None) -> Any:
@@ -101,8 +102,8 @@ def share(obj: Any, *, folder: str | os.PathLike[str] | None = None) -> Any:
     Returns
     -------
     numpy.ndarray or Shared
-        Of an ndarray, matrix or recarray (or memmap, which becomes an ndarray) without Python objects in it: a read-only
-        array with its contents, used and passed like any other. A task gets the same memory, read-only.
+        Of an ndarray, matrix or recarray (or memmap, which becomes an ndarray) without Python objects in it: a
+        read-only array with its contents, used and passed like any other. A task gets the same memory, read-only.
         Of anything else a `Shared`: where that is an argument of a task, the task gets the object.
 
     Raises
@@ -114,8 +115,8 @@ def share(obj: Any, *, folder: str | os.PathLike[str] | None = None) -> Any:
 
     Notes
     -----
-    What is put there is a copy: later changes of `obj` are not seen. The memory is given back, in workers too, when what
-    was returned is gone.
+    What is put there is a copy: later changes of `obj` are not seen. The memory is given back, in workers too, when
+    what was returned is gone.
 
     Examples
     --------
@@ -144,8 +145,8 @@ class Shared:
 
     As an argument of a task it becomes the object. A worker makes the object when a task needs it first, and keeps it
     for later tasks as long as this handle lives: what a task changes in it, later tasks of the same worker see. Its
-    large arrays lie in the shared memory and are read-only. Inside other arguments, such as a list, it stays a `Shared`:
-    call `get`.
+    large arrays lie in the shared memory and are read-only. Inside other arguments, such as a list, it stays a
+    `Shared`: call `get`.
 
     Attributes
     ----------
@@ -177,7 +178,7 @@ class Shared:
         return self._object[0]
 
     def release(self) -> None:
-        """Give the memory back, here and in workers. Arrays of the object that are still in use keep it where they are."""
+        """Give the memory back, here and in workers. Arrays of the object that are in use keep it where they are."""
         self._memory = self._object = None
 
     def _checked_memory(self) -> Any:
@@ -240,6 +241,7 @@ def _check_dtype(dtype: Any) -> None:
 
 
 def _lengths(shape: Any) -> tuple[int, ...]:
+    lengths: tuple[int, ...]
     try:
         lengths = (operator.index(shape),)
     except TypeError:
@@ -258,4 +260,3 @@ def _folders(folder: Any) -> tuple[Any, Any]:
 
 
 _core.set_shared_class(Shared)
-os.register_at_fork(after_in_child=_core.shared_forked)

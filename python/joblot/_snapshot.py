@@ -38,8 +38,8 @@ def warn_of_comparing(compared: float, total: float) -> None:
     from .config import warn_caller
 
     warn_caller(
-        f"{compared:.2g} of {total:.2g} seconds of this call went into comparing arrays with their copies: its input is an "
-        "iterator, which may change an array between two tasks. To avoid that, pass a list of tasks, or "
+        f"{compared:.2g} of {total:.2g} seconds of this call went into comparing arrays with copies: its input is "
+        "an iterator, which may change an array between two tasks. To avoid that, pass a list of tasks, or "
         "joblot.share(array) in place of the array, or make it read-only (array.flags.writeable = False).",
         SnapshotWarning,
     )

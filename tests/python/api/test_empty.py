@@ -6,10 +6,9 @@ import os
 import pickle
 import time
 
+import joblot
 import numpy as np
 import pytest
-
-import joblot
 from joblot import Parallel, delayed, parallel_config
 
 PROCESSES = ("loky", "multiprocessing")
@@ -60,7 +59,9 @@ def test_shape_and_order(shape, order):
     assert not out.any()
 
 
-@pytest.mark.parametrize("dtype", [float, ">i4", "M8[ns]", ">M8", "U7", "S0", [("a", ">i2"), ("b", "f8", (2,))], "?", "V5", "g"])
+@pytest.mark.parametrize(
+    "dtype", [float, ">i4", "M8[ns]", ">M8", "U7", "S0", [("a", ">i2"), ("b", "f8", (2,))], "?", "V5", "g"]
+)
 def test_dtype_is_kept(dtype):
     out = joblot.empty(3, dtype)
     assert out.dtype == np.dtype(dtype)
@@ -113,7 +114,8 @@ def test_environment_names_the_folder(tmp_path, monkeypatch):
 def test_copies_are_ordinary_arrays():
     array = joblot.empty((3, 4), ">i4", "F")
     array[:] = np.arange(12).reshape(3, 4)
-    for other in (pickle.loads(pickle.dumps(array)), copy.copy(array), copy.deepcopy(array), array.copy(), np.array(array)):
+    pickled = [pickle.loads(pickle.dumps(array, protocol)) for protocol in (2, 5)]
+    for other in (*pickled, copy.copy(array), copy.deepcopy(array), array.copy(), np.array(array)):
         assert np.array_equal(other, array)
         assert not np.shares_memory(other, array)
         assert pickle.loads(pickle.dumps(array, 5)).dtype == array.dtype
@@ -137,7 +139,9 @@ def test_what_tasks_write_is_there(backend):
 
 
 @pytest.mark.parametrize("n", [1, 10, 100_000, 300_000])
-@pytest.mark.parametrize("settings", [{}, {"max_nbytes": None}, {"mmap_mode": "r"}, {"mmap_mode": "c"}, {"max_nbytes": 0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_nbytes": None}, {"mmap_mode": "r"}, {"mmap_mode": "c"}, {"max_nbytes": 0}]
+)
 def test_sizes_and_modes_make_no_difference(n, settings):
     array = joblot.empty(n)
     for _ in range(3):
@@ -355,20 +359,32 @@ def test_the_file_limit_of_the_parent_makes_it_a_copy():
 # ---- calls in calls, forks ----
 
 
-def nested(array, i):
-    with parallel_config("loky", n_jobs=2):
-        Parallel(2, backend="loky")(delayed(fill)(array, 4 * i + k) for k in range(4))
-        made = Parallel(2, backend="loky")([delayed(make)(3)])[0]
-    return made, os.getpid()
+def nested(backend, arrays, i):
+    array, others, own = arrays[0], arrays[1:], [joblot.empty(3, int) for _ in range(6)]
+    with parallel_config("loky", n_jobs=2), Parallel(2, backend=backend) as parallel:
+        parallel(delayed(fill)(array, 4 * i + k) for k in range(4))
+        made = parallel([delayed(make)(3)])[0]
+        for x in own:  # their numbers here are also those of other arrays in the parent
+            parallel([delayed(add_one)(x)])
+        back = parallel([delayed(echo)(x) for x in (array, *others, *own)])
+    ok = all(map(same_memory, back, (array, *others, *own))) and all(x.tolist() == [1] * 3 for x in own)
+    return made, own, array[i:], ok
 
 
-def test_a_worker_passes_it_on():
-    array = joblot.empty(8, int)
-    got = Parallel(2)(delayed(nested)(array, i) for i in range(2))
-    assert array.tolist() == [i * i for i in range(8)]
-    made = [x for x, _ in got]
-    Parallel(2)([delayed(add_one)(x) for x in made])
-    assert [x.tolist() for x in made] == [[8] * 3] * 2
+@pytest.mark.parametrize("outer", PROCESSES)
+@pytest.mark.parametrize("inner", PROCESSES)
+def test_a_worker_passes_it_on(inner, outer):
+    arrays = [joblot.empty(8, int) for _ in range(6)]
+    with Parallel(2, backend=outer) as parallel:
+        got = parallel(delayed(nested)(inner, arrays, i) for i in range(2))
+        assert arrays[0].tolist() == [i * i for i in range(8)]
+        assert not any(x.any() for x in arrays[1:])
+        for i, (made, own, part, ok) in enumerate(got):
+            assert ok
+            assert same_memory(part, arrays[0][i:])
+            parallel([delayed(add_one)(x) for x in (made, *own)])
+            assert made.tolist() == [8] * 3
+            assert [x.tolist() for x in own] == [[2] * 3] * 6
 
 
 def test_a_forked_child_has_it_and_passes_it_on():

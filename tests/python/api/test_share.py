@@ -5,10 +5,9 @@ import os
 import pickle
 import time
 
+import joblot
 import numpy as np
 import pytest
-
-import joblot
 from joblot import Parallel, delayed
 
 BACKENDS = ("loky", "multiprocessing", "threading", "sequential")
