@@ -55,7 +55,7 @@ def before_server() -> None:
     """Run in the parent before the fork: what it has written is not to be written again by its children."""
     _flush()
     if "numpy" in sys.modules:
-        import threadpoolctl  # noqa: F401 - once here, and not in each worker
+        import threadpoolctl  # noqa: F401 - once here, and not in each server
 
 
 def become_server(main_names: dict[str, Any]) -> None:
@@ -72,6 +72,8 @@ def become_server(main_names: dict[str, Any]) -> None:
     _forget_handlers()
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - /dev/null by now, for as long as this lives
     _forget_children()
+    if "numpy" in sys.modules:
+        _setup.libraries = _setup.find_libraries()
 
 
 def _forget_imports() -> None:

@@ -382,14 +382,24 @@ def _apply_environ(wanted: dict[bytes, bytes]) -> None:
 _threads = dict.fromkeys(_VARIABLES, 1)
 
 
+# Libraries that a forked server has found for its workers, to be used once: tasks may load more.
+libraries: Any = None
+
+
+def find_libraries() -> Any:
+    """Return a controller for each numerical library that is loaded."""
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController().lib_controllers
+
+
 def _limit_threads(threads: dict[str, int]) -> None:
     """Tell numerical libraries that are loaded already how many threads they may use; others read the environment."""
-    global _threads  # noqa: PLW0603 - what holds in this process
+    global _threads, libraries  # noqa: PLW0603 - what holds in this process
     same = threads == _threads and worker_kind == "loky"
     _threads = threads
     if same or "numpy" not in sys.modules:
         return
-    import threadpoolctl
-
-    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+    found, libraries = libraries or find_libraries(), None
+    for library in found:
         library.set_num_threads(threads.get(library.internal_api, threads["openmp"]))

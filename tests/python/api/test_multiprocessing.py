@@ -499,3 +499,63 @@ def test_memory_of_joblot_empty_is_the_parents_also_as_a_global(tmp_path):
         """,
         tmp_path,
     )
+
+
+@pytest.mark.parametrize("victim", ["a worker", "the server"])
+def test_random_kills_cost_attempts_and_nothing_else(tmp_path, victim):
+    run(
+        f"""
+        import random
+        import numpy
+
+        array = numpy.ones((300, 1000), ">f8")
+
+        def work(given, i):
+            time.sleep(0.005)
+            return given.dtype.str, float(given.sum()) + i
+
+        def kill(pool):
+            while not over.wait(0.15):
+                server, workers = pool.processes()
+                victims = workers if "{victim}" == "a worker" else [server] * (server > 0)
+                if victims:
+                    try:
+                        os.kill(random.choice(victims), signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+
+        over = threading.Event()
+        with Parallel(n_jobs=2, backend="multiprocessing", retries=200) as parallel:
+            killer = threading.Thread(target=kill, args=(parallel._backend._pool,))
+            killer.start()
+            results = parallel(delayed(work)(array, i) for i in range(300))
+            over.set()
+            killer.join()
+        assert results == [(">f8", 300_000.0 + i) for i in range(300)]
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("method", ["", "fork", "spawn"])
+def test_the_start_method_of_the_environment(tmp_path, method):
+    run(
+        f"""
+        import pickle
+        table = {{"lock": threading.Lock(), "x": 3}}
+
+        def look(i):
+            return table["x"]
+
+        try:
+            found = Parallel(n_jobs=2, backend="multiprocessing")(delayed(look)(i) for i in range(4))
+        except pickle.PicklingError as error:  # by value, to workers that start anew: a lock cannot go there
+            assert "{method}" == "spawn" and "lock" in str(error), error
+        else:
+            assert "{method}" != "spawn" and found == [3] * 4
+        print("fine")
+        """,
+        tmp_path,
+        environ={"JOBLIB_START_METHOD": method},
+    )
