@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -170,11 +171,57 @@ static void servers_are_killed_at_points(void)
         work_through(points[i], 1);
 }
 
+static void nothing(int sig) { (void)sig; }
+
+/* A worker whose memory cannot be read stops while it copies its answer: each signal ends the wait, and it can be taken up
+ * again. */
+static void a_copy_by_a_stopped_worker(void)
+{
+    enum { SIZE = 300000 };
+    static unsigned char out[SIZE];
+    struct sigaction action = {.sa_handler = nothing};
+    struct itimerval often = {.it_interval = {.tv_usec = 50000}, .it_value = {.tv_usec = 50000}}, never = {0};
+    struct joblot_event event;
+    joblot_error err;
+    uint64_t big[] = {SIZE, 7, 1};
+    joblot_status status;
+    int pid = 0;
+    ask_for("worker:copy-written", 1);
+    joblot__os_forbid("process_vm_readv", EPERM);
+    joblot_pool *pool = open_pool(0);
+    joblot_call *call = open_call(pool, 1, 0);
+    submit_u64s(call, DO_BIG, big, 3);
+    do
+        CHECK_OK(joblot_call_next(call, -1, &event, &err));
+    while (event.kind == JOBLOT_EVENT_NONE);
+    CHECK_EQUAL(event.kind, JOBLOT_EVENT_RESULT);
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_STATUS(joblot_event_read(call, &event, 0, out, &err), JOBLOT_CANCELLED);
+    while (passed(1, &pid) == 0) /* a signal may have come before the worker got so far */
+        wait_ms(1);
+    CHECK_STATUS(joblot_event_read(call, &event, 0, out, &err), JOBLOT_CANCELLED);
+    CHECK(kill(pid, SIGCONT) == 0);
+    do
+        status = joblot_event_read(call, &event, 0, out, &err);
+    while (status == JOBLOT_CANCELLED);
+    CHECK_STATUS(status, JOBLOT_OK);
+    check_pattern(out, SIZE, 7);
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    joblot_event_done(call, &event);
+    joblot_call_settle(call);
+    joblot_call_close(call);
+    joblot__os_forbid(NULL, 0);
+    CHECK_EQUAL(ask(pool, DO_ECHO, 5), 5);
+    close_pool(pool);
+}
+
 static const struct test_case cases[] = {
     {"values_that_are_no_point", values_that_are_no_point, 20},
     {"the_nth_of_all_processes_stops", the_nth_of_all_processes_stops, 20},
     {"all_points_can_be_noted", all_points_can_be_noted, 20},
     {"workers_are_killed_at_points", workers_are_killed_at_points, 60},
+    {"a_copy_by_a_stopped_worker", a_copy_by_a_stopped_worker, 20},
     {"servers_are_killed_at_points", servers_are_killed_at_points, 60},
 };
 
