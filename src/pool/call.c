@@ -310,12 +310,14 @@ static bool has_limits(const joblot_call *call)
     return call->options.task_timeout_ns != 0 || call->options.memory_limit != 0 || call->n_leaving > 0;
 }
 
-/* The time to sleep, less when limits are to be looked at before. */
-static int64_t until_limits(joblot_call *call, int64_t left, bool *again)
+/* The time to sleep, less when limits, or tasks that wait behind a long one, are to be looked at before. */
+static int64_t until_look(joblot_call *call, int64_t left, bool *again)
 {
-    if (!has_limits(call))
-        return left;
-    int64_t next = joblot__call_enforce(call, again);
+    int64_t next = joblot__call_balance(call, again);
+    if (has_limits(call)) {
+        int64_t limits = joblot__call_enforce(call, again);
+        next = limits < next ? limits : next;
+    }
     if (next == INT64_MAX)
         return left;
     next -= joblot__os_clock();
@@ -377,7 +379,7 @@ joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct job
         if (call->pending == 0 || interrupted || looked || (timeout_ns > 0 && left <= 0))
             return JOBLOT_OK;
         if (left != 0) {
-            left = until_limits(call, left, &again);
+            left = until_look(call, left, &again);
             if (again)
                 continue;
         }

@@ -288,6 +288,8 @@ static joblot_status hand_out(joblot_call *call, joblot_error *err)
             struct joblot__peer *peer = call->peers[i];
             if (pass == 0 && peer->in_flight.count > 0)
                 continue;
+            if (peer->in_flight.count > 0 && peer->in_flight.first->sequence == peer->slow)
+                continue;
             status = fill(call, peer, batch, err);
             if (status != JOBLOT_OK) /* what is short now may be there when a task has ended */
                 return is_busy(call) ? JOBLOT_OK : status;

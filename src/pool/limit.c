@@ -7,7 +7,7 @@ static const int64_t MEMORY_NS = 30000000;  /* between two looks at the memory o
 
 bool joblot__call_worn(const joblot_call *call, const struct joblot__peer *peer)
 {
-    return call->options.max_tasks != 0 && peer->last_sequence >= call->options.max_tasks;
+    return call->options.max_tasks != 0 && peer->last_sequence - peer->n_revoked >= call->options.max_tasks;
 }
 
 void joblot__peer_say_exit(struct joblot__peer *peer)
@@ -52,9 +52,7 @@ static void see_it_go(joblot_call *call, struct joblot__peer *peer, bool *again)
 
 /* ---- over the limit ---- */
 
-/* The task that the worker runs now, and since when; 0: none.  A worker that has ended one and begun the next in the
- * midst of this look gives the old number with a later time, which is no harm. */
-static uint64_t running(const struct joblot__peer *peer, int64_t *since)
+uint64_t joblot__peer_running(const struct joblot__peer *peer, int64_t *since)
 {
     uint64_t sequence = joblot__shared64_load(&peer->channel->started, memory_order_acquire);
     *since = (int64_t)joblot__shared64_load(&peer->channel->since, memory_order_acquire);
@@ -78,7 +76,7 @@ static void doom(joblot_call *call, struct joblot__peer *peer, uint64_t sequence
 static int64_t look_at_time(joblot_call *call, struct joblot__peer *peer, int64_t now)
 {
     int64_t since, limit = call->options.task_timeout_ns;
-    uint64_t sequence = running(peer, &since);
+    uint64_t sequence = joblot__peer_running(peer, &since);
     if (sequence == 0)
         return now + limit; /* whatever starts from now on */
     if (now - since < limit)
@@ -90,14 +88,14 @@ static int64_t look_at_time(joblot_call *call, struct joblot__peer *peer, int64_
 static void look_at_memory(joblot_call *call, struct joblot__peer *peer)
 {
     int64_t since, after;
-    uint64_t sequence = running(peer, &since);
+    uint64_t sequence = joblot__peer_running(peer, &since);
     joblot__lock_take(&call->pool->lock);
     int pid = peer->state == JOBLOT__RUNNING ? peer->pid : 0;
     joblot__lock_give(&call->pool->lock);
     if (sequence == 0 || pid == 0)
         return;
     int64_t held = joblot__os_private_memory(pid);
-    if (held > (int64_t)call->options.memory_limit && running(peer, &after) == sequence && after == since)
+    if (held > (int64_t)call->options.memory_limit && joblot__peer_running(peer, &after) == sequence && after == since)
         doom(call, peer, sequence, JOBLOT_DEATH_MEMORY, (uint64_t)held);
 }
 

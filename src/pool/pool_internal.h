@@ -74,6 +74,8 @@ struct joblot__peer {
     bool met;     /* its pid and pidfd are known to its call's thread */
     bool unmet;   /* a large answer of it waits in the ring until they are */
     bool garbled; /* it wrote what cannot be read: nothing more is read, and it is condemned */
+    uint64_t n_revoked;     /* sequences of tasks that were taken back */
+    uint64_t slow;          /* sequence of a task that turned out long: nothing is to wait behind it; 0: none */
     uint64_t doomed;        /* sequence of a task for which it was killed; 0: none */
     enum joblot_death_cause cause; /* of that */
     uint64_t seen;
@@ -191,7 +193,10 @@ joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
 /* The time at which tasks that wait are to go to more workers; INT64_MAX: nothing is waited for. */
 int64_t joblot__call_widens_at(const joblot_call *call);
 
-/* limit.c.  A leased worker leaves in an orderly way; with the lock held. */
+/* limit.c.  The task that the worker runs now, and since when; 0: none.  A worker that has ended one and begun the next in
+ * the midst of this look gives the old number with a later time, which is no harm. */
+uint64_t joblot__peer_running(const struct joblot__peer *peer, int64_t *since);
+/* A leased worker leaves in an orderly way; with the lock held. */
 void joblot__call_retire(joblot_call *call, struct joblot__peer *peer);
 void joblot__peer_say_exit(struct joblot__peer *peer);
 /* Has it run as many tasks as a worker may? */
@@ -199,6 +204,10 @@ bool joblot__call_worn(const joblot_call *call, const struct joblot__peer *peer)
 /* Looks at the limits of what runs.  The time of the next look that is worth a wake-up (INT64_MAX: none); with *again set
  * tasks have come back into the queue. */
 int64_t joblot__call_enforce(joblot_call *call, bool *again);
+
+/* balance.c: takes tasks back that wait behind a long one while a worker has nothing to do.  The time of the next look
+ * (INT64_MAX: none); *again as above. */
+int64_t joblot__call_balance(joblot_call *call, bool *again);
 
 /* death.c: a leased worker whose pidfd has fired and whose ring has been read.  True when the event was filled in. */
 void joblot__pool_count_oom(joblot_pool *pool); /* with the lock held */

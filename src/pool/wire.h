@@ -35,7 +35,10 @@ struct joblot__channel {
     joblot__shared32 parent_sleeps;
     joblot__shared64 idle_ns;      /* with nothing to do for so long it leaves; 0: never */
     joblot__shared64 memory_limit; /* bytes: with more after a task it leaves; 0: never */
-    unsigned char pad2[32];
+    /* Tasks that are taken back: none up to `revoked` is started any more but those up to `kept`, which is known once
+     * `settled` is the same number as `revoked`.  See balance.c. */
+    joblot__shared64 revoked, kept, settled;
+    unsigned char pad2[8];
     /* written by both, seldom */
     joblot__shared32 lease;
     unsigned char pad3[60];

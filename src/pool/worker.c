@@ -167,6 +167,22 @@ static joblot_status call_function(joblot_worker *w, joblot_function function, c
     return status;
 }
 
+static bool is_settled(joblot_worker *w)
+{
+    return joblot__shared64_load(&w->channel->settled, memory_order_acquire) >= w->sequence;
+}
+
+/* The parent takes tasks back, this one perhaps: it says in a moment. */
+static bool was_taken_back(joblot_worker *w)
+{
+    while (!is_settled(w) && !w->lost)
+        joblot__worker_sleep(w, JOBLOT__SLEEPS_FULL, is_settled);
+    if (!w->lost && w->sequence <= joblot__shared64_load(&w->channel->kept, memory_order_relaxed))
+        return false;
+    joblot__worker_task_ended(w);
+    return true;
+}
+
 /* Holds more than a worker may: the next task is not to pay for what this one has left. */
 static void give_up(joblot_worker *w)
 {
@@ -192,7 +208,11 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
     }
     joblot__os_point("worker:task-found");
     joblot__shared64_store(&w->channel->since, (uint64_t)w->started_at, memory_order_relaxed);
-    joblot__shared64_store(&w->channel->started, w->sequence, memory_order_release);
+    joblot__shared64_store(&w->channel->started, w->sequence, memory_order_seq_cst); /* before the look at `revoked` */
+    if (w->sequence <= joblot__shared64_load(&w->channel->revoked, memory_order_seq_cst) && was_taken_back(w)) {
+        w->sequence = 0;
+        return;
+    }
     joblot__os_point("worker:task-started");
     joblot_status status = JOBLOT_INVALID;
     if (kind < w->hooks->n_functions)

@@ -18,7 +18,7 @@ static const uint64_t MB = 1 << 20;
 
 /* ---- what workers do ---- */
 
-enum { PID, SLEEP, HOLD, LEAK, CRASH, HANG, N_KINDS };
+enum { PID, SLEEP, HOLD, LEAK, CRASH, HANG, WAIT, SPIN, N_KINDS };
 
 static int crash_file = -1;
 
@@ -116,6 +116,38 @@ FUNCTION(hang)
     return JOBLOT_OK;
 }
 
+/* Ends when the tasks from argument 1 to argument 2 have left their bytes. */
+FUNCTION(wait_for_others)
+{
+    char name[40];
+    for (uint64_t i = argument(task, 1); i < argument(task, 2); i++) {
+        (void)snprintf(name, sizeof name, "r%llu", (unsigned long long)i);
+        while (bytes_of(name) == 0 && !joblot_worker_cancelled(w))
+            wait_ms(1);
+    }
+    uint64_t values[3] = {argument(task, 0), 0, 0};
+    struct joblot_arrived parts[3];
+    for (int i = 0; i < 3; i++)
+        parts[i] = (struct joblot_arrived){.data = &values[i], .size = sizeof values[i]};
+    struct joblot_task same = {.sequence = task->sequence, .kind = SLEEP, .n_parts = 3, .parts = parts};
+    return sleep_then_answer(w, &same, context, err);
+}
+
+/* As sleep_then_answer, for argument 1 us, busy. */
+FUNCTION(spin_then_answer)
+{
+    int64_t until = joblot_clock() + (int64_t)argument(task, 1) * 1000;
+    char name[40];
+    (void)context;
+    (void)snprintf(name, sizeof name, "r%llu", (unsigned long long)argument(task, 0));
+    leave_byte(name);
+    while (joblot_clock() < until)
+        ;
+    uint64_t out[2] = {(uint64_t)getpid(), argument(task, 0)};
+    struct joblot_part part = {.data = out, .size = sizeof out};
+    return joblot_worker_reply(w, &part, 1, err);
+}
+
 FUNCTION(start)
 {
     (void)task;
@@ -141,7 +173,7 @@ FUNCTION(stop)
 
 static const joblot_function functions[N_KINDS] = {
     [PID] = sleep_then_answer, [SLEEP] = sleep_then_answer, [HOLD] = hold_memory, [LEAK] = leak, [CRASH] = crash,
-    [HANG] = hang};
+    [HANG] = hang, [WAIT] = wait_for_others, [SPIN] = spin_then_answer};
 static const struct joblot_worker_hooks hooks = {
     .functions = functions, .n_functions = N_KINDS, .start = start, .stop = stop};
 
@@ -540,6 +572,74 @@ static void leases_race_with_leaving(void)
     close_pool(pool);
 }
 
+/* ---- tasks behind a long one ---- */
+
+static void nothing_waits_behind_a_long_task(void)
+{
+    enum { N = 41 };
+    struct outcome out[N] = {{0}};
+    joblot_pool *pool = open_pool_of(&hooks, 0);
+    joblot_call *call = open_limited(pool, (struct joblot_call_options){.n_workers = 2, .batch = 20});
+    submit3(call, WAIT, 0, 1, N); /* it has tasks in line that it waits for */
+    for (uint64_t i = 1; i < N; i++)
+        submit3(call, PID, i, 0, 0);
+    CHECK_EQUAL(drive(call, out, N), N);
+    for (int i = 1; i < N; i++) {
+        char name[10];
+        (void)snprintf(name, sizeof name, "r%d", i);
+        CHECK_EQUAL(u64_of(&out[i], 1), i);
+        CHECK_EQUAL(bytes_of(name), 1);
+        CHECK(u64_of(&out[i], 0) != u64_of(&out[0], 0));
+    }
+    joblot_call_close(call);
+    close_pool(pool);
+}
+
+static void taken_back_at_the_last_instant(void)
+{
+    enum { N = 240 };
+    struct outcome *out = calloc(N, sizeof *out);
+    int moved = 0;
+    joblot_pool *pool = open_pool_of(&hooks, 0);
+    joblot_call *call = open_limited(pool, (struct joblot_call_options){.n_workers = 2, .batch = 3, .max_tasks = 1000});
+    for (uint64_t i = 0; i < N; i += 4) { /* three to one worker, one to the other, which is idle soon */
+        for (uint64_t k = 0; k < 4; k++) /* each of them ends about when it is found to be long */
+            submit3(call, SPIN, i + k, k < 3 ? 9900 + (i * 7 + k * 3) % 200 : 0, 0);
+        CHECK_EQUAL(drive(call, out, N), 4);
+        moved += u64_of(&out[i + 2], 0) != u64_of(&out[i], 0);
+    }
+    for (int i = 0; i < N; i++) {
+        char name[10];
+        (void)snprintf(name, sizeof name, "r%d", i);
+        CHECK_EQUAL(u64_of(&out[i], 1), i);
+        CHECK_EQUAL(bytes_of(name), 1); /* neither lost nor run twice */
+    }
+    CHECK(moved > 0);
+    joblot_call_close(call);
+    free(out);
+    close_pool(pool);
+}
+
+static void killed_after_tasks_were_taken_back(void)
+{
+    enum { N = 30 };
+    struct outcome out[N] = {{0}};
+    joblot_pool *pool = open_pool_of(&hooks, 0);
+    joblot_call *call =
+        open_limited(pool, (struct joblot_call_options){.n_workers = 2, .batch = 15, .task_timeout_ns = 100 * MS});
+    for (uint64_t i = 0; i < N; i++)
+        submit3(call, i % 10 == 0 ? HANG : PID, i, 0, 0);
+    CHECK_EQUAL(drive(call, out, N), N);
+    for (int i = 0; i < N; i++) {
+        CHECK_EQUAL(out[i].status, i % 10 == 0 ? JOBLOT_TIMEOUT : JOBLOT_OK);
+        char name[10];
+        (void)snprintf(name, sizeof name, "r%d", i);
+        CHECK_EQUAL(bytes_of(name), i % 10 != 0);
+    }
+    joblot_call_close(call);
+    close_pool(pool);
+}
+
 /* ---- crashes ---- */
 
 static void what_a_crash_says(void)
@@ -589,6 +689,9 @@ static const struct test_case cases[] = {
     {"idle_workers_leave", idle_workers_leave, 20},
     {"a_worker_that_waits_within_a_call_stays", a_worker_that_waits_within_a_call_stays, 20},
     {"leases_race_with_leaving", leases_race_with_leaving, 30},
+    {"nothing_waits_behind_a_long_task", nothing_waits_behind_a_long_task, 20},
+    {"taken_back_at_the_last_instant", taken_back_at_the_last_instant, 40},
+    {"killed_after_tasks_were_taken_back", killed_after_tasks_were_taken_back, 20},
     {"what_a_crash_says", what_a_crash_says, 20},
 };
 
