@@ -19,6 +19,8 @@ import time
 import uuid
 
 MARK = "JOBLOT_TEST_PROGRAM"
+# Of process backends; tests in which they hardly differ run on one of them, and on both in `make kill`.
+BACKENDS = ["loky"] + ["multiprocessing"] * (os.environ.get("JOBLOT_KILL_ALL") == "1")
 # Seconds after which nothing of a program may be there any more.
 GRACE = 2.0
 # What stands before each program's text, on one line, so that line numbers in messages are off by one only.

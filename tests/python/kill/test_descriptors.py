@@ -2,7 +2,7 @@
 
 import pytest
 
-from .programs import run
+from .programs import BACKENDS, run
 
 TASKS = """
     import numpy
@@ -17,7 +17,8 @@ TASKS = """
         return {result}
 
     def call(**settings):
-        return Parallel(n_jobs=2, **settings)(delayed(bad if i in (3, 7) else good)(i) for i in range(12))
+        tasks = [delayed(bad if i in (3, 7) else good)(i) for i in range(12)]
+        return Parallel(n_jobs=2, backend="{backend}", **settings)(tasks)
 
     def works():
         array = numpy.arange(100_000, dtype=">i4")
@@ -31,7 +32,8 @@ TASKS = """
     "reopen",
     ["[]", "[open(os.path.join(here, f'file{k}'), 'wb') for k in range(12)]", "[os.eventfd(0) for k in range(12)]"],
 )
-def test_a_task_closes_every_descriptor(tmp_path, reopen):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_task_closes_every_descriptor(tmp_path, reopen, backend):
     program = """
     works()
     for _ in range(3):
@@ -41,10 +43,11 @@ def test_a_task_closes_every_descriptor(tmp_path, reopen):
         assert not name.startswith("file") or os.path.getsize(os.path.join(here, name)) == 0
     print("fine")
     """
-    run(TASKS.format(reopen=reopen, result="i") + program, tmp_path)
+    run(TASKS.format(reopen=reopen, result="i", backend=backend) + program, tmp_path)
 
 
-def test_a_large_result_of_a_task_that_closed_every_descriptor(tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_large_result_of_a_task_that_closed_every_descriptor(tmp_path, backend):
     """It cannot be handed over: the attempt is lost, and what lies at its place in memory is taken for nothing else."""
     program = """
     works()
@@ -56,22 +59,23 @@ def test_a_large_result_of_a_task_that_closed_every_descriptor(tmp_path):
         works()
     print("fine")
     """
-    run(TASKS.format(reopen="[]", result="numpy.full(300_000, i)") + program, tmp_path)
+    run(TASKS.format(reopen="[]", result="numpy.full(300_000, i)", backend=backend) + program, tmp_path)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_descriptors", [64, 128])
-def test_600_arrays_under_a_small_limit(tmp_path, n_descriptors):
+def test_600_arrays_under_a_small_limit(tmp_path, n_descriptors, backend):
     run(
         f"""
         import resource
         import numpy
 
         resource.setrlimit(resource.RLIMIT_NOFILE, ({n_descriptors}, {n_descriptors}))
-        arrays = (numpy.full(131_072, i, dtype=">f8") for i in range(600))
-        results = Parallel(n_jobs=2)(delayed(numpy.positive)(array) for array in arrays)
+        arrays = (numpy.full(262_144, i, dtype=">f8") for i in range(600))
+        results = Parallel(n_jobs=2, backend={backend!r})(delayed(numpy.positive)(array) for array in arrays)
         assert len(results) == 600
         for i, result in enumerate(results):
-            assert result.shape == (131_072,) and (result == i).all()
+            assert result.shape == (262_144,) and (result == i).all()
         print("fine")
         """,
         tmp_path,

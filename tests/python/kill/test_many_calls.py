@@ -1,6 +1,5 @@
 """Long runs: nothing grows, neither over many calls nor over a million tasks, and an idle pool sleeps."""
 
-import os
 import pathlib
 import shutil
 import subprocess
@@ -8,10 +7,8 @@ import time
 
 import pytest
 
-from .programs import Program, run
+from .programs import BACKENDS, Program, run
 from .test_storm import WORKERS
-
-BACKENDS = ["loky"] + ["multiprocessing"] * (os.environ.get("JOBLOT_KILL_ALL") == "1")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

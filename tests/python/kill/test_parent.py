@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from .programs import Program
+from .programs import BACKENDS, Program
 
 # What a worker may be busy with, as a task that runs for minutes; each tells first that it has started.
 BUSY = {
@@ -79,12 +79,13 @@ READY = """
 """
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("busy", "number"),
     [(busy, signal.SIGKILL) for busy in BUSY] + [("in Python", signal.SIGTERM), ("with a program", signal.SIGHUP)],
 )
-def test_while_workers_are_busy(tmp_path, busy, number):
-    text = READY + BUSY[busy] + "\n        Parallel(n_jobs=2)([delayed(work)() for _ in range(200)])\n"
+def test_while_workers_are_busy(tmp_path, busy, number, backend):
+    text = READY + BUSY[busy] + f"\n        Parallel(2, {backend!r})([delayed(work)() for _ in range(200)])\n"
     with Program(text, tmp_path) as program:
         assert [program.line() for _ in range(2)] == ["ready"] * 2
         assert len(program.processes()) >= 3
@@ -118,14 +119,15 @@ def test_while_workers_are_idle(tmp_path, how):
         assert program.errors() == ""
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.04, 0.06, 0.1])
-def test_at_any_moment_of_a_start(tmp_path, seconds):
+def test_at_any_moment_of_a_start(tmp_path, seconds, backend):
     """The server is being exec'd, or imports, or forks."""
     text = f"""
         import numpy
         threading.Timer({seconds}, os.kill, (os.getpid(), signal.SIGKILL)).start()
         while True:
-            Parallel(n_jobs=2)(delayed(numpy.sum)(numpy.zeros(300_000, ">f4")) for i in range(8))
+            Parallel(2, {backend!r})(delayed(numpy.sum)(numpy.zeros(300_000, ">f4")) for i in range(8))
             _processes.shutdown()
         """
     with Program("        from joblot import _processes\n" + text, tmp_path) as program:

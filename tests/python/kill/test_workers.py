@@ -103,8 +103,9 @@ def test_attempts_are_as_many_as_were_asked_for(tmp_path, retries):
     )
 
 
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 @pytest.mark.parametrize("batch_size", [1, 10, 60, "'auto'"])
-def test_what_is_finished_is_never_run_again(tmp_path, batch_size):
+def test_what_is_finished_is_never_run_again(tmp_path, batch_size, backend):
     """Also within a batch: a death costs the task that had started and not ended."""
     run(
         f"""
@@ -115,7 +116,7 @@ def test_what_is_finished_is_never_run_again(tmp_path, batch_size):
                 os.kill(os.getpid(), signal.SIGKILL)
             return i
 
-        parallel = Parallel(n_jobs=2, retries=2, batch_size={batch_size})
+        parallel = Parallel(n_jobs=2, retries=2, batch_size={batch_size}, backend={backend!r})
         assert parallel([delayed(work)(i) for i in range(60)]) == list(range(60))
         runs = [os.path.getsize(os.path.join(here, f"task-{{i}}")) for i in range(60)]
         assert runs == [3 if i % 20 == 7 else 1 for i in range(60)], runs
