@@ -30,20 +30,20 @@ struct code {
     uint16_t sorted[N_SYMBOLS];
 };
 
-/* What to do with the bits that an index of the table shows. */
-enum { LITERALS, LENGTH, END, LONG };
-struct entry {
-    uint8_t bits; /* of all codes, and of the extra bits of a length */
-    uint8_t kind;
-};
+/* What to do with the bits that an index of the table shows: an entry is the bits of all its codes, with the extra bits of
+ * a length, and a kind. */
+enum { LITERALS = 0, LENGTH = 0x100, END = 0x200, LONG = 0x300, BITS = 0xff };
+
+/* peek() shows so many bits; all that a symbol and a distance can take; what is left for literals before a symbol. */
+enum { SHOWN = 57, MOST = 15 + 5 + 15 + 13, SLACK = SHOWN - MOST };
 
 struct tables {
     struct code symbols, distances;
-    struct entry symbol[1 << SYMBOL_BITS];
+    uint16_t symbol[1 << SYMBOL_BITS];
     uint8_t distance[1 << DISTANCE_BITS]; /* bits with the extra ones; 0: look it up the long way */
 };
 
-/* At least 57 bits from here on; zeros behind the end. */
+/* At least SHOWN bits from here on; zeros behind the end. */
 static uint64_t peek(const struct walk *w)
 {
     size_t at = w->bit >> 3;
@@ -130,20 +130,20 @@ static void spread(const struct code *c, unsigned index_bits, uint16_t *out)
 }
 
 /* All literals that an index shows, and the length symbol or the end that comes then. */
-static struct entry join_symbols(const uint16_t *single, unsigned index)
+static uint16_t join_symbols(const uint16_t *single, unsigned index)
 {
     unsigned used = 0;
     for (;;) {
         unsigned length = single[index >> used] & 15, symbol = single[index >> used] >> 4;
         if (length == 0 || used + length > SYMBOL_BITS)
-            return (struct entry){(uint8_t)used, used > 0 ? LITERALS : LONG};
+            return (uint16_t)(used > 0 ? used | LITERALS : LONG);
         used += length;
         if (symbol == END_OF_BLOCK)
-            return (struct entry){(uint8_t)used, END};
+            return (uint16_t)(used | END);
         if (symbol > END_OF_BLOCK)
-            return (struct entry){(uint8_t)(used + length_extra(symbol)), LENGTH};
+            return (uint16_t)((used + length_extra(symbol)) | LENGTH);
         if (used == SYMBOL_BITS)
-            return (struct entry){(uint8_t)used, LITERALS};
+            return (uint16_t)(used | LITERALS);
     }
 }
 
@@ -214,11 +214,24 @@ static unsigned long_distance(const struct tables *t, uint64_t bits)
 
 static bool walk_symbols(struct walk *w, const struct tables *t)
 {
+    const unsigned mask = (1 << SYMBOL_BITS) - 1;
     size_t limit = w->size * 8;
     while (w->bit <= limit) {
         uint64_t bits = peek(w);
-        struct entry e = t->symbol[bits & ((1 << SYMBOL_BITS) - 1)];
-        unsigned used = e.bits, kind = e.kind;
+        unsigned entry = t->symbol[bits & mask], used = 0;
+        /* Literals, as long as the next index is shown; then what is no literal, with all that it needs shown. */
+        while ((entry & ~BITS) == LITERALS) {
+            used += entry;
+            if (used > SHOWN - SYMBOL_BITS)
+                break;
+            entry = t->symbol[bits >> used & mask];
+        }
+        w->bit += used;
+        if ((entry & ~BITS) == LITERALS)
+            continue;
+        bits = used > SLACK ? peek(w) : bits >> used;
+        used = entry & BITS;
+        unsigned kind = entry & ~(unsigned)BITS;
         if (kind == LONG) {
             used = long_symbol(t, bits, &kind);
             if (used == 0)
