@@ -17,7 +17,8 @@ struct joblot__arena {
     joblot_status status; /* OK, NOMEM or LIMIT */
 };
 
-void *joblot__arena_alloc(struct joblot__arena *a, size_t size); /* aligned for everything, not zeroed; NULL: see status */
+/* Aligned for everything, not zeroed; NULL: see status. */
+void *joblot__arena_alloc(struct joblot__arena *a, size_t size);
 void joblot__arena_clear(struct joblot__arena *a);
 
 /* An array on the general heap that grows to at least `wanted` items and counts against the limit; new items are zero.

@@ -34,4 +34,29 @@ struct joblot_pickle_reader {
 
 void joblot__pickle_limits(struct joblot_pickle_limits *limits, const struct joblot_pickle_limits *given);
 
+/* Keeps an error at the opcode that is being decoded, unless one is kept already; false.  Gives it to the caller. */
+bool joblot__decode_fail(joblot_pickle_reader *r, joblot_status code, const char *text);
+joblot_status joblot__decode_give(const joblot_pickle_reader *r, joblot_error *err);
+
+/* After the window or the frame has changed. */
+void joblot__window_set_stop(joblot_pickle_reader *r);
+void joblot__window_leave_frame(joblot_pickle_reader *r);
+/* Reads until `n` bytes are in the window, or the source ends. */
+bool joblot__window_refill(joblot_pickle_reader *r, size_t n);
+/* May an argument have n more bytes, by its frame and by what is left? */
+bool joblot__window_has(joblot_pickle_reader *r, uint64_t n);
+/* A line without its newline; NULL after an error. */
+const unsigned char *joblot__window_line(joblot_pickle_reader *r, size_t *size);
+const unsigned char *joblot__window_need(joblot_pickle_reader *r, size_t n);
+
+/* The next n bytes (at most a window); NULL after an error. */
+static inline const unsigned char *need(joblot_pickle_reader *r, size_t n)
+{
+    if (n > (size_t)(r->stop - r->at))
+        return joblot__window_need(r, n);
+    const unsigned char *p = r->at;
+    r->at += n;
+    return p;
+}
+
 #endif

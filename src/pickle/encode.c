@@ -16,7 +16,8 @@ joblot_status joblot_pickle_writer_new(const struct joblot_pickle_sink *sink, in
     if (sink == NULL || sink->write == NULL || out == NULL)
         return joblot__fail(err, JOBLOT_INVALID, 0, "pickle: a writer needs a sink");
     if (protocol < 2 || protocol > 5)
-        return joblot__fail(err, JOBLOT_UNSUPPORTED, 0, "pickle: protocol %d is not written: take 2, 3, 4 or 5", protocol);
+        return joblot__fail(err, JOBLOT_UNSUPPORTED, 0, "pickle: protocol %d is not written: take 2, 3, 4 or 5",
+                            protocol);
     joblot_pickle_writer *w = joblot__calloc(1, sizeof *w);
     if (w == NULL)
         return joblot__fail_nomem(err, sizeof *w, "a pickle writer");

@@ -12,150 +12,9 @@ typedef joblot_pickle_node node;
 typedef struct joblot_pickle_event event;
 typedef struct joblot_pickle_items items;
 
-static bool fail(joblot_pickle_tree *t, joblot_status code, const char *text)
-{
-    (void)joblot_pickle_fail(t->reader, code, text, NULL);
-    return false;
-}
-
 static bool bad(joblot_pickle_tree *t, const char *text)
 {
-    return fail(t, JOBLOT_FORMAT, text);
-}
-
-/* After an allocation that was refused. */
-static bool no_room(joblot_pickle_tree *t)
-{
-    if (t->arena.status == JOBLOT_NOMEM)
-        return fail(t, JOBLOT_NOMEM, "no memory for the tree");
-    return fail(t, JOBLOT_LIMIT, "the tree needs more memory than the limit (max_alloc)");
-}
-
-/* ---- nodes ---- */
-
-static bool count_entries(joblot_pickle_tree *t, uint64_t n)
-{
-    if (n > t->limits.max_nodes - t->count - t->entries)
-        return fail(t, JOBLOT_LIMIT, "more nodes and entries than the limit (max_nodes)");
-    t->entries += n;
-    return true;
-}
-
-node *joblot__tree_node(joblot_pickle_tree *t, int kind, int op, uint64_t offset)
-{
-    if (t->count >= UINT32_MAX || t->count + t->entries >= t->limits.max_nodes) {
-        (void)fail(t, JOBLOT_LIMIT, "more nodes and entries than the limit (max_nodes)");
-        return NULL;
-    }
-    node *made = joblot__arena_alloc(&t->arena, sizeof *made);
-    if (made == NULL) {
-        (void)no_room(t);
-        return NULL;
-    }
-    memset(made, 0, sizeof *made);
-    made->kind = (uint8_t)kind;
-    made->op = (uint8_t)op;
-    made->offset = offset;
-    made->number = (uint32_t)t->count++;
-    return made;
-}
-
-/* The depth that something made of these has; false beyond the limit. */
-static bool deepen(joblot_pickle_tree *t, node *made, node *const *parts, uint64_t n)
-{
-    for (uint64_t i = 0; i < n; i++)
-        if (parts[i]->depth >= made->depth)
-            made->depth = parts[i]->depth + 1;
-    if (made->depth > t->limits.max_depth)
-        return fail(t, JOBLOT_LIMIT, "objects that are nested deeper than the limit (max_depth)");
-    return true;
-}
-
-/* Room that `count` entries have, by rule, so that no capacity need be kept. */
-static uint64_t room_for(uint64_t count)
-{
-    uint64_t room = 4;
-    while (room < count)
-        room *= 2;
-    return room;
-}
-
-static bool set_items(joblot_pickle_tree *t, items *to, node *const *from, uint64_t n, uint64_t room)
-{
-    if (!count_entries(t, n))
-        return false;
-    to->at = joblot__arena_alloc(&t->arena, room * sizeof *to->at);
-    if (to->at == NULL)
-        return no_room(t);
-    if (n > 0)
-        memcpy(to->at, from, n * sizeof *to->at);
-    to->count = n;
-    return true;
-}
-
-static bool add_items(joblot_pickle_tree *t, items *to, node *const *from, uint64_t n)
-{
-    if (to->at == NULL || to->count + n > room_for(to->count)) {
-        items grown = {NULL, 0};
-        grown.at = joblot__arena_alloc(&t->arena, room_for(to->count + n) * sizeof *to->at);
-        if (grown.at == NULL)
-            return no_room(t);
-        if (to->count > 0)
-            memcpy(grown.at, to->at, to->count * sizeof *to->at);
-        to->at = grown.at;
-    }
-    if (!count_entries(t, n))
-        return false;
-    if (n > 0)
-        memcpy(to->at + to->count, from, n * sizeof *to->at);
-    to->count += n;
-    return true;
-}
-
-/* A string whose length nobody can hold against anything: memory grows with what really comes. */
-static bool take_unknown(joblot_pickle_tree *t, uint64_t size, struct joblot_pickle_bytes *out)
-{
-    void *bytes = NULL;
-    size_t held = 0, capacity = 0;
-    bool good = true;
-    while (held < size && good) {
-        size_t piece = size - held < 65536 ? (size_t)(size - held) : 65536;
-        good = joblot__arena_grow(&t->arena, &bytes, &capacity, 1, held + piece);
-        if (!good)
-            (void)no_room(t);
-        else
-            good = joblot_pickle_take(t->reader, (unsigned char *)bytes + held, piece, NULL) == JOBLOT_OK;
-        held += piece;
-    }
-    unsigned char *copy = good ? joblot__arena_alloc(&t->arena, held + 1) : NULL;
-    if (copy != NULL) {
-        memcpy(copy, bytes, held);
-        copy[held] = 0;
-        out->data = copy;
-        out->size = held;
-    } else if (good) {
-        good = no_room(t);
-    }
-    joblot__arena_drop(&t->arena, bytes, capacity, 1);
-    return good;
-}
-
-/* A copy of an event's string; data NULL: it is still to be taken. */
-static bool copy_bytes(joblot_pickle_tree *t, const unsigned char *data, uint64_t size, struct joblot_pickle_bytes *out)
-{
-    if (data == NULL && size > 0 && joblot_pickle_left(t->reader) == JOBLOT_SIZE_UNKNOWN)
-        return take_unknown(t, size, out);
-    unsigned char *copy = size < SIZE_MAX ? joblot__arena_alloc(&t->arena, (size_t)size + 1) : NULL;
-    if (copy == NULL)
-        return no_room(t);
-    if (data != NULL && size > 0)
-        memcpy(copy, data, (size_t)size);
-    else if (size > 0 && joblot_pickle_take(t->reader, copy, size, NULL) != JOBLOT_OK)
-        return false;
-    copy[size] = 0;
-    out->data = copy;
-    out->size = size;
-    return true;
+    return joblot__tree_fail(t, JOBLOT_FORMAT, text);
 }
 
 /* ---- the stack ---- */
@@ -166,7 +25,7 @@ static bool push(joblot_pickle_tree *t, struct joblot__machine *m, node *made)
         return false;
     if (m->n == m->capacity &&
         !joblot__arena_grow(&t->arena, (void **)&m->stack, &m->capacity, sizeof *m->stack, m->n + 1))
-        return no_room(t);
+        return joblot__tree_no_room(t);
     m->stack[m->n++] = made;
     return true;
 }
@@ -184,9 +43,9 @@ static node **top(joblot_pickle_tree *t, struct joblot__machine *m, size_t n)
 static bool push_mark(joblot_pickle_tree *t, struct joblot__machine *m)
 {
     if (m->n_marks >= t->limits.max_depth)
-        return fail(t, JOBLOT_LIMIT, "marks that are nested deeper than the limit (max_depth)");
+        return joblot__tree_fail(t, JOBLOT_LIMIT, "marks that are nested deeper than the limit (max_depth)");
     if (!joblot__arena_grow(&t->arena, (void **)&m->marks, &m->mark_capacity, sizeof *m->marks, m->n_marks + 1))
-        return no_room(t);
+        return joblot__tree_no_room(t);
     m->marks[m->n_marks++] = m->fence = m->n;
     return true;
 }
@@ -194,6 +53,7 @@ static bool push_mark(joblot_pickle_tree *t, struct joblot__machine *m)
 /* Takes the last mark; what lies above it starts at *from, and stays there until the caller sets m->n. */
 static bool pop_mark(joblot_pickle_tree *t, struct joblot__machine *m, size_t *from)
 {
+    *from = 0;
     if (m->n_marks == 0)
         return bad(t, "an opcode that wants a mark where there is none");
     *from = m->marks[--m->n_marks];
@@ -214,7 +74,7 @@ static bool push_integer(joblot_pickle_tree *t, struct joblot__machine *m, int k
 static bool push_string(joblot_pickle_tree *t, struct joblot__machine *m, int kind, const event *e)
 {
     node *made = joblot__tree_node(t, kind, e->op, e->offset);
-    if (made == NULL || !copy_bytes(t, e->data, e->size, &made->as.bytes))
+    if (made == NULL || !joblot__tree_copy(t, e->data, e->size, &made->as.bytes))
         return false;
     if (kind == JOBLOT_NODE_TEXT && !joblot__utf8_valid(made->as.bytes.data, (size_t)made->as.bytes.size))
         return bad(t, "a text that is not UTF-8");
@@ -227,7 +87,7 @@ static node *make_global(joblot_pickle_tree *t, const event *e, const struct job
     node *made = joblot__tree_node(t, JOBLOT_NODE_GLOBAL, e->op, e->offset);
     struct joblot_pickle_global *pair = made == NULL ? NULL : joblot__arena_alloc(&t->arena, sizeof *pair);
     if (pair == NULL) {
-        (void)(made != NULL && no_room(t));
+        (void)(made != NULL && joblot__tree_no_room(t));
         return NULL;
     }
     pair->module = *module;
@@ -244,7 +104,7 @@ static node *named_global(joblot_pickle_tree *t, const event *e)
         (void)bad(t, "a global whose name is not UTF-8");
         return NULL;
     }
-    if (!copy_bytes(t, e->data, e->size, &module) || !copy_bytes(t, e->data2, e->size2, &name))
+    if (!joblot__tree_copy(t, e->data, e->size, &module) || !joblot__tree_copy(t, e->data2, e->size2, &name))
         return NULL;
     return make_global(t, e, &module, &name);
 }
@@ -267,9 +127,10 @@ static node *gather(joblot_pickle_tree *t, struct joblot__machine *m, int kind, 
     uint64_t n = m->n - from;
     node *made = joblot__tree_node(t, kind, e->op, e->offset), **parts = m->stack != NULL ? m->stack + from : NULL;
     bool fixed = kind != JOBLOT_NODE_LIST && kind != JOBLOT_NODE_DICT;
-    if (made == NULL || !set_items(t, &made->as.items, parts, n, fixed ? (n ? n : 1) : room_for(n)))
+    uint64_t room = fixed ? (n ? n : 1) : joblot__tree_room_for(n);
+    if (made == NULL || !joblot__tree_set_items(t, &made->as.items, parts, n, room))
         return NULL;
-    if (fixed && !deepen(t, made, parts, n))
+    if (fixed && !joblot__tree_deepen(t, made, parts, n))
         return NULL;
     m->n = from;
     return made;
@@ -315,7 +176,8 @@ static bool make_instance(joblot_pickle_tree *t, struct joblot__machine *m, cons
         return false;
     m->n = from - (e->op == JOBLOT_OP_OBJ);
     made = joblot__tree_node(t, JOBLOT_NODE_CALL, e->op, e->offset);
-    return made != NULL && set_items(t, &made->as.items, parts, 2, 2) && deepen(t, made, parts, 2) && push(t, m, made);
+    return made != NULL && joblot__tree_set_items(t, &made->as.items, parts, 2, 2) &&
+           joblot__tree_deepen(t, made, parts, 2) && push(t, m, made);
 }
 
 static bool make_persistent(joblot_pickle_tree *t, struct joblot__machine *m, const event *e)
@@ -338,7 +200,7 @@ static struct joblot_pickle_extra *extra_of(joblot_pickle_tree *t, node *object)
     if (object->extra == NULL) {
         object->extra = joblot__arena_alloc(&t->arena, sizeof *object->extra);
         if (object->extra == NULL)
-            (void)no_room(t);
+            (void)joblot__tree_no_room(t);
         else
             memset(object->extra, 0, sizeof *object->extra);
     }
@@ -361,7 +223,7 @@ static bool add_to(joblot_pickle_tree *t, struct joblot__machine *m, size_t belo
             return false;
         to = kind == JOBLOT_NODE_DICT ? &extra->pairs : &extra->items;
     }
-    if (!add_items(t, to, parts, n))
+    if (!joblot__tree_add_items(t, to, parts, n))
         return false;
     m->n = below;
     return true;
@@ -382,7 +244,7 @@ static bool build(joblot_pickle_tree *t, struct joblot__machine *m)
 {
     node **pair = top(t, m, 2), *object, *instead;
     struct joblot_pickle_extra *extra = pair == NULL ? NULL : extra_of(t, pair[0]);
-    if (extra == NULL || !add_items(t, &extra->states, pair + 1, 1))
+    if (extra == NULL || !joblot__tree_add_items(t, &extra->states, pair + 1, 1))
         return false;
     object = instead = pair[0];
     m->n--;
@@ -391,7 +253,8 @@ static bool build(joblot_pickle_tree *t, struct joblot__machine *m)
     joblot_error why = {.code = JOBLOT_OK, .message = ""};
     joblot_status status = t->hook(t->context, t, t->reader, object, &instead, &why);
     if (status != JOBLOT_OK)
-        return fail(t, status, why.message[0] != '\0' ? why.message : "an object that the program refused");
+        return joblot__tree_fail(t, status,
+                                 why.message[0] != '\0' ? why.message : "an object that the program refused");
     m->stack[m->n - 1] = instead;
     return true;
 }
@@ -405,9 +268,10 @@ static bool put(joblot_pickle_tree *t, struct joblot__machine *m, uint64_t index
     if (noted == NULL)
         return false;
     if (index >= t->limits.max_memo || index > e->offset - m->start + JOBLOT__MEMO_SLACK)
-        return fail(t, JOBLOT_LIMIT, "a memo index beyond the limit (max_memo), or larger than the entries that there can be so far");
+        return joblot__tree_fail(t, JOBLOT_LIMIT,
+                                 "a memo index beyond the limit (max_memo), or than entries that there can be");
     if (!joblot__arena_grow(&t->arena, (void **)&m->memo, &m->memo_capacity, sizeof *m->memo, (size_t)index + 1))
-        return no_room(t);
+        return joblot__tree_no_room(t);
     m->memo_count += m->memo[index] == NULL;
     m->memo[index] = *noted;
     return true;
@@ -511,6 +375,32 @@ static bool step_value(joblot_pickle_tree *t, struct joblot__machine *m, const e
     }
 }
 
+/* Opcodes that call something, or say what an object has become. */
+static bool step_object(joblot_pickle_tree *t, struct joblot__machine *m, const event *e)
+{
+    switch (e->op) {
+    case JOBLOT_OP_STACK_GLOBAL:
+        return stack_global(t, m, e);
+    case JOBLOT_OP_REDUCE:
+    case JOBLOT_OP_NEWOBJ:
+        return make_call(t, m, 2, e);
+    case JOBLOT_OP_NEWOBJ_EX:
+        return make_call(t, m, 3, e);
+    case JOBLOT_OP_INST:
+    case JOBLOT_OP_OBJ:
+        return make_instance(t, m, e);
+    case JOBLOT_OP_BUILD:
+        return build(t, m);
+    case JOBLOT_OP_PERSID:
+    case JOBLOT_OP_BINPERSID:
+        return make_persistent(t, m, e);
+    case JOBLOT_OP_READONLY_BUFFER:
+        return read_only_buffer(t, m);
+    default:
+        return step_value(t, m, e);
+    }
+}
+
 /* Opcodes that make something of what is on the stack. */
 static bool step(joblot_pickle_tree *t, struct joblot__machine *m, const event *e)
 {
@@ -560,25 +450,8 @@ static bool step(joblot_pickle_tree *t, struct joblot__machine *m, const event *
         return put(t, m, (uint64_t)e->integer, e);
     case JOBLOT_OP_MEMOIZE:
         return put(t, m, m->memo_count, e);
-    case JOBLOT_OP_STACK_GLOBAL:
-        return stack_global(t, m, e);
-    case JOBLOT_OP_REDUCE:
-    case JOBLOT_OP_NEWOBJ:
-        return make_call(t, m, 2, e);
-    case JOBLOT_OP_NEWOBJ_EX:
-        return make_call(t, m, 3, e);
-    case JOBLOT_OP_INST:
-    case JOBLOT_OP_OBJ:
-        return make_instance(t, m, e);
-    case JOBLOT_OP_BUILD:
-        return build(t, m);
-    case JOBLOT_OP_PERSID:
-    case JOBLOT_OP_BINPERSID:
-        return make_persistent(t, m, e);
-    case JOBLOT_OP_READONLY_BUFFER:
-        return read_only_buffer(t, m);
     default:
-        return step_value(t, m, e);
+        return step_object(t, m, e);
     }
 }
 

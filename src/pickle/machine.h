@@ -34,6 +34,20 @@ struct joblot_pickle_tree {
 /* Runs one pickle up to its STOP.  Errors are the reader's. */
 bool joblot__machine_run(joblot_pickle_tree *t, joblot_pickle_node **value);
 
+/* node.c.  What returns false or NULL has kept an error in the reader. */
+bool joblot__tree_fail(joblot_pickle_tree *t, joblot_status code, const char *text); /* false */
+bool joblot__tree_no_room(joblot_pickle_tree *t); /* after an allocation of the arena's that was refused */
 joblot_pickle_node *joblot__tree_node(joblot_pickle_tree *t, int kind, int op, uint64_t offset);
+/* Gives a node the depth that something made of these parts has. */
+bool joblot__tree_deepen(joblot_pickle_tree *t, joblot_pickle_node *made, joblot_pickle_node *const *parts, uint64_t n);
+/* Room that `count` entries of a growing container have, by rule, so that no capacity need be kept. */
+uint64_t joblot__tree_room_for(uint64_t count);
+bool joblot__tree_set_items(joblot_pickle_tree *t, struct joblot_pickle_items *to, joblot_pickle_node *const *from,
+                            uint64_t n, uint64_t room);
+bool joblot__tree_add_items(joblot_pickle_tree *t, struct joblot_pickle_items *to, joblot_pickle_node *const *from,
+                            uint64_t n);
+/* A copy of an event's string, terminated; data NULL: it is still to be taken from the reader. */
+bool joblot__tree_copy(joblot_pickle_tree *t, const unsigned char *data, uint64_t size,
+                       struct joblot_pickle_bytes *out);
 
 #endif

@@ -169,8 +169,9 @@ static void show_part(const node *parent, uint64_t i, struct joblot_pickle_visit
         show_pair(&parent->as.items, i, v);
     } else if (i < own) {
         v->node = parent->as.items.at[i];
-        v->role = parent->kind == JOBLOT_NODE_CALL ? (enum joblot_pickle_role)(JOBLOT_ROLE_CALLABLE + i) : JOBLOT_ROLE_ITEM;
-        v->index = parent->kind == JOBLOT_NODE_CALL ? 0 : i;
+        bool is_call = parent->kind == JOBLOT_NODE_CALL;
+        v->role = is_call ? (enum joblot_pickle_role)(JOBLOT_ROLE_CALLABLE + i) : JOBLOT_ROLE_ITEM;
+        v->index = is_call ? 0 : i;
     } else if ((i -= own) < x->items.count) {
         v->node = x->items.at[i];
         v->role = JOBLOT_ROLE_ITEM;
@@ -203,8 +204,8 @@ static bool enter(struct walk *w, const node *n)
 typedef joblot_status (*visitor)(void *context, const struct joblot_pickle_visit *v, joblot_error *err);
 
 /* Shows v->node, and goes into it unless it has no parts, was shown before or lies too deep. */
-static joblot_status show(struct walk *w, struct joblot_pickle_visit *v, uint64_t max_depth, visitor visit, void *context,
-                          joblot_error *err)
+static joblot_status show(struct walk *w, struct joblot_pickle_visit *v, uint64_t max_depth, visitor visit,
+                          void *context, joblot_error *err)
 {
     bool parts = count_parts(v->node) > 0;
     unsigned char *shown = &w->shown[v->node->number / 8], bit = (unsigned char)(1u << v->node->number % 8);

@@ -3,11 +3,15 @@
     python3.11 make_pickles.py > pickles_3.h
     python2.7 make_pickles.py > pickles_2.h
 
-A pickle is described by a text that test_pickle_tree.c prints from its tree: the same grammar, two programs. Numbers in
-decimal, floats as the 16 hex digits of their bits, t:<hex> text as UTF-8, b:<hex> bytes, a:<hex> bytearray, s:<hex> a str
-of Python 2, [..] list, (..) tuple, {k:v,..} dict, S{..} set, F{..} frozenset, @module.name a global, & an object that was
-shown before; an object is callable(args) or callable(args|keywords), then [..] items added, {..} pairs set, !state.
+A pickle is described by a text that test_pickle_tree.c prints from its tree: the same grammar, two programs. Numbers
+in decimal, floats as the 16 hex digits of their bits, t:<hex> text as UTF-8, b:<hex> bytes, a:<hex> bytearray, s:<hex>
+a str of Python 2, [..] list, (..) tuple, {k:v,..} dict, S{..} set, F{..} frozenset, @module.name a global, X an extension
+code, P(..) a persistent id, B and R a buffer, & an object that was shown before; an object is callable(args) or
+callable(args|keywords), then [..] items added, {..} pairs set, !state.
+
+It runs on Python 2.7 as well, which is why ruff does not look at how strings are formatted.
 """
+# ruff: noqa: UP004, UP010, UP025, UP031
 from __future__ import print_function
 
 import codecs
@@ -17,8 +21,8 @@ import sys
 
 PY3 = sys.version_info[0] >= 3
 if not PY3:
-    import cPickle
     import copy_reg as copyreg
+    import cPickle
 else:
     import copyreg
 
