@@ -5,9 +5,9 @@
 
 A pickle is described by a text that test_pickle_tree.c prints from its tree: the same grammar, two programs. Numbers
 in decimal, floats as the 16 hex digits of their bits, t:<hex> text as UTF-8, b:<hex> bytes, a:<hex> bytearray, s:<hex>
-a str of Python 2, [..] list, (..) tuple, {k:v,..} dict, S{..} set, F{..} frozenset, @module.name a global, X an extension
-code, P(..) a persistent id, B and R a buffer, & an object that was shown before; an object is callable(args) or
-callable(args|keywords), then [..] items added, {..} pairs set, !state.
+a str of Python 2, [..] list, (..) tuple, {k:v,..} dict, S{..} set, F{..} frozenset, @module.name a global, X an
+extension code, P(..) a persistent id, B and R a buffer, & an object that was shown before; an object is
+callable(args) or callable(args|keywords), then [..] items added, {..} pairs set, !state.
 
 It runs on Python 2.7 as well, which is why ruff does not look at how strings are formatted.
 """
