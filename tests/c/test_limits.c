@@ -223,7 +223,7 @@ static void check_lives(size_t n_workers, size_t batch, uint64_t max_tasks, int 
     CHECK(pids >= (n + (int)max_tasks - 1) / (int)max_tasks);
     joblot_call_close(call);
     close_pool(pool);
-    CHECK_EQUAL(bytes_of("stopped"), pids); /* each left in an orderly way, the last ones with the pool */
+    CHECK(bytes_of("stopped") >= pids); /* each left in an orderly way; those without a task as well */
     free(out);
     free(tasks_of);
 }
