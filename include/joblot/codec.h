@@ -99,8 +99,9 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_codec_reader_open(const joblot_c
  *
  *   out, size   caller's storage; it is filled, unless the end of the data comes first
  *   got         always set: how many bytes are there, also when the call fails: what was decoded before the error
- * *got < size with JOBLOT_OK is the end, and only then the last checksum has been looked at: who knows the size
- * beforehand reads one byte more.
+ * *got < size with JOBLOT_OK is the end, and only then the last checksum is known to be right: who knows the size
+ * beforehand reads one byte more.  Reads below 64 KiB are served from what is decoded ahead; larger ones are decoded in
+ * place.
  * Returns JOBLOT_OK, or FORMAT | TRUNCATED | LIMIT | UNSUPPORTED | NOMEM, or what the source returned.
  * Trust: input may be hostile. */
 JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_codec_reader_read(joblot_codec_reader *r, void *out, size_t size,
@@ -108,7 +109,7 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_codec_reader_read(joblot_codec_r
 
 /* Where a reader is. */
 struct joblot_codec_position {
-    uint64_t in;       /* compressed bytes used; after an error about where it is */
+    uint64_t in;       /* compressed bytes decoded, also ahead; after an error about where it is */
     uint64_t out;      /* decoded bytes given */
     uint64_t streams;  /* streams, members or frames begun */
     int ignored_bytes; /* 1 when, at the end, bytes that are no stream were left */

@@ -11,6 +11,10 @@
  * that were taken, since a decoder may give some back. */
 enum { KEPT = 16, CHUNK = 128 * 1024 };
 
+/* Small reads are served from so many bytes that were decoded ahead: the libraries are slow at small pieces (ISA-L copies
+ * its window at each). */
+enum { AHEAD = 64 * 1024 };
+
 enum place { BETWEEN, INSIDE, AT_END };
 
 struct joblot_codec_reader {
@@ -24,8 +28,10 @@ struct joblot_codec_reader {
     uint64_t end_offset; /* of `end`, in the input */
     enum place place;
     bool strict_end, ignored;
-    uint64_t max_output, out, streams;
-    joblot_error failed; /* code OK: nothing did */
+    uint64_t max_output, decoded, streams;
+    unsigned char *ahead; /* NULL until the first small read */
+    size_t ahead_at, ahead_size;
+    joblot_error failed; /* code OK: nothing did; reported when what was decoded before it has been given out */
 };
 
 static uint64_t offset(const joblot_codec_reader *r)
@@ -79,6 +85,7 @@ void joblot_codec_reader_close(joblot_codec_reader *r)
         return;
     if (r->state != NULL)
         r->decoder->close(r->state);
+    joblot__free(r->ahead);
     joblot__free(r->buffer);
     joblot__free(r);
 }
@@ -163,7 +170,7 @@ static joblot_status decode(joblot_codec_reader *r, unsigned char *out, size_t s
     bool moved = step.in != r->at || step.out != out;
     r->at = step.in;
     *got = (size_t)(step.out - out);
-    r->out += *got;
+    r->decoded += *got;
     if (status != JOBLOT_OK)
         return fail(r, status, step.why);
     if (step.finished) {
@@ -182,9 +189,9 @@ static joblot_status expect_end(joblot_codec_reader *r)
 {
     unsigned char more;
     size_t got = 0;
-    uint64_t out = r->out;
+    uint64_t decoded = r->decoded;
     joblot_status status = decode(r, &more, 1, &got);
-    r->out = out;
+    r->decoded = decoded;
     if (status == JOBLOT_OK && got > 0) {
         char why[100];
         (void)snprintf(why, sizeof why, "it decodes to more than the %llu bytes that are allowed",
@@ -194,32 +201,65 @@ static joblot_status expect_end(joblot_codec_reader *r)
     return status;
 }
 
+/* Some more bytes, at most `size`; none at the end, at an error, or between two streams. */
+static joblot_status advance(joblot_codec_reader *r, unsigned char *out, size_t size, size_t *got)
+{
+    uint64_t allowed = r->max_output - r->decoded;
+    *got = 0;
+    if (r->place == BETWEEN)
+        return find_stream(r);
+    if (allowed == 0)
+        return expect_end(r);
+    return decode(r, out, size < allowed ? size : (size_t)allowed, got);
+}
+
+static size_t take_ahead(joblot_codec_reader *r, void *out, size_t size)
+{
+    size_t left = r->ahead_size - r->ahead_at;
+    size = size < left ? size : left;
+    if (size > 0)
+        memcpy(out, r->ahead + r->ahead_at, size);
+    r->ahead_at += size;
+    return size;
+}
+
+/* `ahead` is empty: decodes something into it. */
+static joblot_status decode_ahead(joblot_codec_reader *r)
+{
+    if (r->ahead == NULL)
+        r->ahead = joblot__malloc(AHEAD);
+    if (r->ahead == NULL)
+        return fail(r, JOBLOT_NOMEM, "out of memory (decoding ahead)");
+    r->ahead_at = 0;
+    return advance(r, r->ahead, AHEAD, &r->ahead_size);
+}
+
 joblot_status joblot_codec_reader_read(joblot_codec_reader *r, void *out, size_t size, size_t *got, joblot_error *err)
 {
-    joblot_status status = r->failed.code;
-    *got = 0;
-    while (status == JOBLOT_OK && *got < size && r->place != AT_END) {
+    unsigned char *at = out;
+    *got = take_ahead(r, at, size);
+    while (*got < size && r->place != AT_END && r->failed.code == JOBLOT_OK) {
         size_t part = 0, room = size - *got;
-        uint64_t allowed = r->max_output - r->out;
-        if (r->place == BETWEEN) {
-            status = find_stream(r);
-        } else if (allowed == 0) {
-            status = expect_end(r);
+        if (room >= AHEAD) {
+            (void)advance(r, at + *got, room, &part); /* its error is kept in r->failed */
         } else {
-            status = decode(r, (unsigned char *)out + *got, room < allowed ? room : (size_t)allowed, &part);
-            *got += part;
+            (void)decode_ahead(r);
+            part = take_ahead(r, at + *got, room);
         }
+        *got += part;
     }
-    if (status != JOBLOT_OK && err != NULL)
+    if (*got == size && size > 0)
+        return JOBLOT_OK;
+    if (r->failed.code != JOBLOT_OK && err != NULL)
         *err = r->failed;
-    return status;
+    return r->failed.code;
 }
 
 void joblot_codec_reader_position(const joblot_codec_reader *r, struct joblot_codec_position *out)
 {
     *out = (struct joblot_codec_position){
         .in = offset(r),
-        .out = r->out,
+        .out = r->decoded - (r->ahead_size - r->ahead_at),
         .streams = r->streams,
         .ignored_bytes = r->ignored,
     };
