@@ -183,7 +183,8 @@ class parallel_config:  # noqa: N801
     Parameters
     ----------
     backend : str or ParallelBackendBase, optional
-        'loky' (processes), 'threading', 'sequential', a registered name, or an instance.
+        'loky' (processes), 'multiprocessing' (forks of this one), 'threading', 'sequential', a registered name, or an
+        instance.
     n_jobs : int, optional
         How many tasks run at once; -1 for all CPUs.
     verbose : int, optional
@@ -299,7 +300,8 @@ class parallel_backend(parallel_config):  # noqa: N801
     Parameters
     ----------
     backend : str or ParallelBackendBase
-        'loky' (processes), 'threading', 'sequential', a registered name, or an instance.
+        'loky' (processes), 'multiprocessing' (forks of this one), 'threading', 'sequential', a registered name, or an
+        instance.
     n_jobs : int
         How many tasks run at once; -1 for all CPUs.
     inner_max_num_threads : int, optional

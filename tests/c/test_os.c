@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -391,6 +392,59 @@ static void descriptors_stay_above_the_standard_ones(void)
     CHECK(fcntl(0, F_GETFD) < 0 && fcntl(1, F_GETFD) < 0 && fcntl(2, F_GETFD) < 0);
 }
 
+static void standard_input_is_there_for_programs_too(void)
+{
+    char byte;
+    (void)close(0);
+    joblot__os_stdin_null();
+    CHECK_EQUAL(read(0, &byte, 1), 0);
+    CHECK_EQUAL(fcntl(0, F_GETFD) & FD_CLOEXEC, 0);
+    joblot__os_stdin_null(); /* where it was open */
+    CHECK_EQUAL(read(0, &byte, 1), 0);
+    CHECK_EQUAL(fcntl(0, F_GETFD) & FD_CLOEXEC, 0);
+}
+
+static void what_a_program_was_started_with_is_its_own(void)
+{
+    int pair[2];
+    CHECK(pipe(pair) == 0 && pair[1] == pair[0] + 1);
+    joblot__os_close_on_exec(pair[0], 2);
+    CHECK(fcntl(pair[0], F_GETFD) == FD_CLOEXEC && fcntl(pair[1], F_GETFD) == FD_CLOEXEC);
+}
+
+/* A child asks to end with us, or takes it back; then we end. */
+static void end_over_a_child(bool yes)
+{
+    int pair[2];
+    pid_t child = 0;
+    CHECK(pipe(pair) == 0);
+    CHECK_EQUAL(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); /* the orphan is to be ours */
+    pid_t parent = fork();
+    if (parent == 0) {
+        child = fork();
+        if (child == 0) {
+            CHECK_EQUAL(joblot__os_die_with_parent(true), 0);
+            CHECK_EQUAL(joblot__os_die_with_parent(yes), 0);
+            child = getpid();
+            CHECK(write(pair[1], &child, sizeof child) == sizeof child);
+            (void)alarm(1); /* it ends by itself then, by another signal */
+            for (;;)
+                (void)pause();
+        }
+        CHECK(read(pair[0], &child, sizeof child) == sizeof child);
+        CHECK(write(pair[1], &child, sizeof child) == sizeof child);
+        _exit(0);
+    }
+    CHECK_EQUAL(waitpid(parent, NULL, 0), parent);
+    CHECK(read(pair[0], &child, sizeof child) == sizeof child);
+    int status;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(WTERMSIG(status), yes ? SIGKILL : SIGALRM);
+}
+
+static void a_child_ends_with_us(void) { end_over_a_child(true); }
+static void or_does_not_any_more(void) { end_over_a_child(false); }
+
 static const struct test_case cases[] = {
     {"memfd_does_not_shrink", memfd_does_not_shrink, 10},
     {"tmpfile_has_no_name", tmpfile_has_no_name, 10},
@@ -410,6 +464,10 @@ static const struct test_case cases[] = {
     {"events_add_up_and_clear", events_add_up_and_clear, 10},
     {"the_nth_call_fails", the_nth_call_fails, 10},
     {"descriptors_stay_above_the_standard_ones", descriptors_stay_above_the_standard_ones, 10},
+    {"standard_input_is_there_for_programs_too", standard_input_is_there_for_programs_too, 10},
+    {"what_a_program_was_started_with_is_its_own", what_a_program_was_started_with_is_its_own, 10},
+    {"a_child_ends_with_us", a_child_ends_with_us, 10},
+    {"or_does_not_any_more", or_does_not_any_more, 10},
 };
 
 int main(int argc, char **argv) { return run_cases(cases, sizeof cases / sizeof cases[0], argc, argv); }
