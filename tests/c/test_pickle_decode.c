@@ -512,6 +512,50 @@ static void sources_that_fail(void **state)
     joblot_pickle_reader_free(NULL);
 }
 
+static joblot_status give_too_much(void *context, void *out, size_t capacity, size_t *n, joblot_error *err)
+{
+    (void)context;
+    (void)err;
+    memset(out, 'N', capacity);
+    *n = capacity + 1;
+    return JOBLOT_OK;
+}
+
+static joblot_status cannot_skip(void *context, uint64_t n, joblot_error *err)
+{
+    (void)context;
+    (void)n;
+    (void)err; /* says nothing: the decoder does */
+    return JOBLOT_OS;
+}
+
+static void sources_that_misbehave(void **state)
+{
+    (void)state;
+    struct pieces p = {.data = (const unsigned char *)"N", .size = 1, .piece = 1};
+    struct joblot_pickle_source source = {.size = JOBLOT_SIZE_UNKNOWN, .read = give_too_much};
+    joblot_pickle_reader *r = NULL;
+    joblot_error err = {.message = ""};
+    event e;
+    assert_int_equal(joblot_pickle_reader_new(&source, NULL, &r, &err), JOBLOT_OK);
+    assert_int_equal(joblot_pickle_next(r, &e, &err), JOBLOT_INVALID);
+    assert_non_null(strstr(err.message, "more than it was asked for"));
+    joblot_pickle_reader_free(r);
+    source = (struct joblot_pickle_source){.size = 1000, .read = give_piece, .skip = cannot_skip, .context = &p};
+    assert_int_equal(joblot_pickle_reader_new(&source, NULL, &r, &err), JOBLOT_OK);
+    assert_int_equal(joblot_pickle_next(r, &e, &err), JOBLOT_OK);
+    assert_int_equal(joblot_pickle_take(r, NULL, 500, &err), JOBLOT_OS);
+    assert_non_null(strstr(err.message, "could not be read at offset 0"));
+    joblot_pickle_reader_free(r);
+    /* a source that ends before the size that it was said to have */
+    p.at = 0;
+    r = open_pieces(&p, 1000);
+    assert_int_equal(joblot_pickle_next(r, &e, &err), JOBLOT_OK);
+    assert_int_equal(joblot_pickle_left(r), 999);
+    assert_int_equal(joblot_pickle_take(r, NULL, 500, &err), JOBLOT_TRUNCATED);
+    joblot_pickle_reader_free(r);
+}
+
 static void limits_of_lines(void **state)
 {
     (void)state;
@@ -631,6 +675,7 @@ int main(void)
         TEST(raw_bytes_between_opcodes),
         TEST(errors_are_kept),
         TEST(sources_that_fail),
+        TEST(sources_that_misbehave),
         TEST(limits_of_lines),
         TEST(golden_pickles_are_decoded),
         TEST(every_allocation_fails_once),
