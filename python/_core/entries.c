@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Up to here bytes are copied into the message; from here on they are a part, or lie in a segment, of their own. */
-enum { SMALL_MAX = 32 << 10, ALIGN = 64, MAX_LARGE_PARTS = 1000, ENTRY_SIZE = 40, MAX_HANDED = 64 };
+enum { SMALL_MAX = 32 << 10, ALIGN = 64, MAX_LARGE_PARTS = 1000, ENTRY_SIZE = 40 };
 
 int
 core_bytes_add(struct core_bytes *b, const void *data, size_t size)
@@ -47,8 +47,8 @@ core_bytes_clear(struct core_bytes *b)
     memset(b, 0, sizeof *b);
 }
 
-static struct core_entry *
-new_entry(struct core_encoder *e)
+struct core_entry *
+core_new_entry(struct core_encoder *e)
 {
     if (e->n_entries == e->entries_capacity) {
         size_t capacity = e->entries_capacity ? 2 * e->entries_capacity : 8;
@@ -96,12 +96,12 @@ struct layout {
     int kept;
 };
 
-static int
-add_form(struct core_encoder *e, struct core_entry *entry, const struct layout *layout)
+int
+core_add_form(struct core_encoder *e, struct core_entry *entry, const struct joblot_array *array, uint64_t offset)
 {
     joblot_error err;
     size_t needed = 0;
-    joblot_status status = joblot_array_encode(&layout->array, layout->offset, NULL, 0, &needed, &err);
+    joblot_status status = joblot_array_encode(array, offset, NULL, 0, &needed, &err);
     if (status != JOBLOT_OK && status != JOBLOT_LIMIT) {
         core_raise(e->st, status, &err);
         return -1;
@@ -112,7 +112,7 @@ add_form(struct core_encoder *e, struct core_entry *entry, const struct layout *
     if (at == NULL)
         return -1;
     memset(at, 0, (needed + 7) & ~(size_t)7);
-    status = joblot_array_encode(&layout->array, layout->offset, at, needed, &needed, &err);
+    status = joblot_array_encode(array, offset, at, needed, &needed, &err);
     if (status != JOBLOT_OK) {
         core_raise(e->st, status, &err);
         return -1;
@@ -275,107 +275,12 @@ count_bytes(const struct joblot_array *a)
     return n;
 }
 
-/* ---- memory that programs work in: see shared.h ---- */
-
-/* The number from 1 on of the group of entries in this memory; 0: an exception is set. */
-static size_t
-group_of(struct core_encoder *e, struct core_memory *memory, uint64_t low, uint64_t size)
-{
-    size_t i = e->n_groups;
-    while (i > 0 && e->groups[i - 1].memory != memory)
-        i--;
-    if (i == 0) {
-        if (e->n_groups == e->groups_capacity) {
-            size_t capacity = e->groups_capacity ? 2 * e->groups_capacity : 4;
-            struct core_group *groups = PyMem_Realloc(e->groups, capacity * sizeof *groups);
-            if (groups == NULL) {
-                PyErr_NoMemory();
-                return 0;
-            }
-            e->groups = groups;
-            e->groups_capacity = capacity;
-        }
-        i = ++e->n_groups;
-        e->groups[i - 1] = (struct core_group){.memory = (struct core_memory *)Py_NewRef(memory), .low = low};
-    }
-    struct core_group *group = &e->groups[i - 1];
-    group->low = low < group->low ? low : group->low;
-    group->high = low + size > group->high ? low + size : group->high;
-    return i;
-}
-
-/* How an array in such memory travels; CORE_LARGE: as any other, by its bytes. */
-static enum core_entry_kind
-kind_of(const struct core_encoder *e, struct core_memory *memory)
-{
-    if (!e->is_result || (e->worker != NULL && core_shared_id(memory) != 0))
-        return CORE_SHARED;
-    if (e->worker == NULL || memory->lent || e->n_groups >= MAX_LARGE_PARTS)
-        return CORE_LARGE;
-    if (core_shared_segment(memory) != NULL)
-        return CORE_HANDED;
-    PyErr_Clear(); /* no descriptor for it */
-    return CORE_LARGE;
-}
-
-/* 1: it is written; 0: it does not lie in such memory; -1: an exception is set. */
-static int
-place_shared(struct core_encoder *e, struct core_entry *entry, const struct core_view *view)
-{
-    int64_t low, high;
-    joblot_error err;
-    if (e->st->n_live == 0)
-        return 0;
-    joblot_status status = joblot_array_extent(&view->array, &low, &high, &err);
-    if (status != JOBLOT_OK) {
-        core_raise(e->st, status, &err);
-        return -1;
-    }
-    const unsigned char *at = (const unsigned char *)view->array.data + low;
-    struct core_memory *memory = high > low ? core_shared_find(e->st, at, at + (high - low)) : NULL;
-    enum core_entry_kind kind = memory != NULL ? kind_of(e, memory) : CORE_LARGE;
-    if (kind == CORE_LARGE)
-        return 0;
-    struct layout layout = {.array = view->array, .offset = (uint64_t)-low, .size = (uint64_t)(high - low), .kept = 1};
-    if (add_form(e, entry, &layout) < 0)
-        return -1;
-    entry->kind = (unsigned char)kind;
-    entry->mode = (unsigned char)((view->writable ? 0 : CORE_ARRAY_READONLY) |
-                                  (memory->readonly ? CORE_MEMORY_READONLY : 0));
-    entry->offset = (uint64_t)(at - memory->data);
-    entry->size = layout.size;
-    if (e->is_result && kind == CORE_SHARED) {
-        /* The task that brought it holds it until its answer is taken; where an earlier one did, this worker must not say that
-         * it has let go of it before. */
-        entry->shared_id = core_shared_id(memory);
-        if (joblot_mapping_is_kept(memory->mapping))
-            entry->owner = Py_NewRef(memory);
-        return 1;
-    }
-    entry->group = group_of(e, memory, entry->offset, entry->size);
-    return entry->group == 0 ? -1 : 1;
-}
-
-int
-core_add_object(struct core_encoder *e, PyObject *memory)
-{
-    struct core_entry *entry = new_entry(e);
-    if (entry == NULL)
-        return -1;
-    entry->kind = CORE_OBJECT;
-    entry->group = group_of(e, (struct core_memory *)memory, 0, (uint64_t)((struct core_memory *)memory)->size);
-    if (entry->group == 0)
-        return -1;
-    e->n_entries++;
-    return 0;
-}
-
 static int
 place_array(struct core_encoder *e, struct core_entry *entry, const struct core_view *view, PyObject *array)
 {
     struct layout layout;
     joblot_error err;
-    int shared = place_shared(e, entry, view);
+    int shared = core_place_shared(e, entry, view);
     if (shared != 0)
         return shared < 0 ? -1 : 0;
     joblot_status status =
@@ -384,7 +289,7 @@ place_array(struct core_encoder *e, struct core_entry *entry, const struct core_
         core_raise(e->st, status, &err);
         return -1;
     }
-    if (add_form(e, entry, &layout) < 0)
+    if (core_add_form(e, entry, &layout.array, layout.offset) < 0)
         return -1;
     bool mapped = !e->is_result && layout.size > 0 && e->mode != CORE_MAP_COPY && entry->cls != CORE_MEMMAP &&
                   e->max_nbytes >= 0 && count_bytes(&view->array) > (uint64_t)e->max_nbytes;
@@ -400,7 +305,7 @@ int
 core_add_array(struct core_encoder *e, PyObject *array, enum core_class cls)
 {
     struct core_view view;
-    struct core_entry *entry = new_entry(e);
+    struct core_entry *entry = core_new_entry(e);
     if (entry == NULL || core_view_init(&view, array) < 0)
         return -1;
     entry->cls = (unsigned char)cls;
@@ -416,7 +321,7 @@ core_add_array(struct core_encoder *e, PyObject *array, enum core_class cls)
 int
 core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t size)
 {
-    struct core_entry *entry = new_entry(e);
+    struct core_entry *entry = core_new_entry(e);
     if (entry == NULL)
         return -1;
     struct core_memory *memory =
@@ -429,7 +334,7 @@ core_add_raw(struct core_encoder *e, PyObject *owner, const void *data, size_t s
     if (memory != NULL) {
         entry->mode = memory->readonly ? CORE_MEMORY_READONLY : 0;
         entry->offset = (uint64_t)((const unsigned char *)data - memory->data);
-        entry->group = group_of(e, memory, entry->offset, size);
+        entry->group = core_group_of(e, memory, entry->offset, size);
         if (entry->group == 0) {
             clear_entry(entry);
             return -1;
@@ -505,8 +410,8 @@ fill_segment(struct core_encoder *e)
     return 0;
 }
 
-static struct joblot_part *
-new_part(struct core_encoder *e, const void *data, uint64_t size)
+struct joblot_part *
+core_new_part(struct core_encoder *e, const void *data, uint64_t size)
 {
     if (e->n_parts == e->parts_capacity) {
         size_t capacity = e->parts_capacity ? 2 * e->parts_capacity : 8;
@@ -555,32 +460,6 @@ put_entry(struct core_encoder *e, const struct core_entry *entry, size_t part)
     return core_bytes_add(&e->table, e->forms.data + entry->form, (entry->form_size + 7) & ~(size_t)7);
 }
 
-/* One part for all that lies in the same live memory.  To workers it is the whole segment.  To the parent it is the bytes,
- * which it reads only where the segment that is handed over does not arrive: then this process waits until it has. */
-static int
-put_groups(struct core_encoder *e)
-{
-    for (size_t i = 0; i < e->n_groups; i++) {
-        struct core_group *group = &e->groups[i];
-        struct joblot_part part = {.data = group->memory->data + group->low, .size = group->high - group->low};
-        if (!e->is_result) {
-            part.data = NULL;
-            part.size = (uint64_t)group->memory->size;
-            part.segment = core_shared_segment(group->memory);
-            if (part.segment == NULL)
-                return -1;
-        } else if (i < MAX_HANDED && joblot_worker_hand_over(e->worker, group->memory->segment, NULL) != JOBLOT_OK) {
-            /* no room for its descriptor now: its bytes are there */
-        }
-        group->part = e->n_parts;
-        struct joblot_part *p = new_part(e, NULL, 0);
-        if (p == NULL)
-            return -1;
-        *p = part;
-    }
-    return 0;
-}
-
 /* With very many large buffers the rest of them is joined: a message has a bounded number of parts. */
 static int
 join_large(struct core_encoder *e, struct core_entry *entry)
@@ -602,16 +481,16 @@ core_finish_parts(struct core_encoder *e)
     size_t large = 0;
     e->n_parts = 0;
     if (e->n_entries == 0)
-        return new_part(e, e->stream.data, e->stream.size) == NULL ? -1 : 0;
+        return core_new_part(e, e->stream.data, e->stream.size) == NULL ? -1 : 0;
     if (!e->is_result && fill_segment(e) < 0)
         return -1;
     for (size_t i = 0; i < e->n_entries && e->is_result; i++)
         if (e->entries[i].kind == CORE_LARGE && ++large > MAX_LARGE_PARTS && join_large(e, &e->entries[i]) < 0)
             return -1;
     for (int i = 0; i < 3; i++)
-        if (new_part(e, NULL, 0) == NULL)
+        if (core_new_part(e, NULL, 0) == NULL)
             return -1;
-    if (put_groups(e) < 0)
+    if (core_put_groups(e) < 0)
         return -1;
     for (size_t i = 0; i < e->n_entries; i++) {
         struct core_entry *entry = &e->entries[i];
@@ -620,7 +499,7 @@ core_finish_parts(struct core_encoder *e)
             part = e->groups[entry->group - 1].part;
         } else if (entry->kind == CORE_LARGE || entry->kind == CORE_RAW) {
             part = e->n_parts;
-            struct joblot_part *p = new_part(e, entry->data, entry->size);
+            struct joblot_part *p = core_new_part(e, entry->data, entry->size);
             if (p == NULL)
                 return -1;
             p->segment = entry->segment;

@@ -36,6 +36,20 @@ int core_shared_resolve(struct core_state *st, PyObject **args, PyObject **kwarg
 /* The parent gives the segment up: so does what is kept of it here. */
 void core_shared_forget(struct core_state *st, uint32_t id);
 
+/* places.c; each: -1, or NULL, or 0 of a number: an exception is set. */
+
+/* 1: the array lies in live memory, and its entry is written; 0: it does not, or its bytes must travel. */
+int core_place_shared(struct core_encoder *e, struct core_entry *entry, const struct core_view *view);
+/* The number from 1 on of the group of entries in this memory. */
+size_t core_group_of(struct core_encoder *e, struct core_memory *memory, uint64_t low, uint64_t size);
+/* One part for each group. */
+int core_put_groups(struct core_encoder *e);
+
+/* entries.c, for places.c */
+struct core_entry *core_new_entry(struct core_encoder *e); /* counted by whoever fills it */
+int core_add_form(struct core_encoder *e, struct core_entry *entry, const struct joblot_array *array, uint64_t offset);
+struct joblot_part *core_new_part(struct core_encoder *e, const void *data, uint64_t size);
+
 /* Functions of joblot._core. */
 PyObject *core_shared_memory(PyObject *module, PyObject *args);
 PyObject *core_share_array(PyObject *module, PyObject *args);
