@@ -69,6 +69,7 @@ struct joblot_pickle_limits {
     uint64_t max_nodes;  /* tree: nodes, and entries of containers */
     uint64_t max_alloc;  /* tree: bytes of memory in all */
     uint64_t max_nested; /* tree: pickles inside one another */
+    uint64_t max_kept;   /* tree: bytes that are kept of a string, at least 1,024; the rest is passed over */
 };
 
 /* What an event's argument is. */
@@ -195,6 +196,7 @@ struct joblot_pickle_node {
     uint8_t kind;      /* enum joblot_pickle_kind */
     uint8_t op;        /* the opcode that made it */
     uint8_t read_only; /* a READONLY_BUFFER */
+    uint8_t cut;       /* as.bytes is the beginning of a longer string: joblot_pickle_node_length() */
     uint32_t depth;    /* parts of parts that were there when it was made */
     uint32_t number;   /* nodes are numbered from 0 as they are made */
     uint64_t offset;   /* of its opcode */
@@ -246,6 +248,9 @@ JOBLOT_API JOBLOT_MUST_USE joblot_status joblot_pickle_tree_nested(joblot_pickle
 JOBLOT_API int joblot_pickle_node_is_global(const joblot_pickle_node *node, const char *module, const char *name);
 /* joblot_pickle_node_is_text - 1 for this text, as text or as a str of Python 2. */
 JOBLOT_API int joblot_pickle_node_is_text(const joblot_pickle_node *node, const char *text);
+/* joblot_pickle_node_length - the bytes that a string, bytes or integer has in the pickle, kept or not; 0 of
+ * other kinds. */
+JOBLOT_API uint64_t joblot_pickle_node_length(const joblot_pickle_node *node);
 /* joblot_pickle_node_value - the value that a dict has in the end under a text key; NULL: none, or no dict. */
 JOBLOT_API const joblot_pickle_node *joblot_pickle_node_value(const joblot_pickle_node *dict, const char *key);
 

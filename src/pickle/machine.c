@@ -74,7 +74,7 @@ static bool push_integer(joblot_pickle_tree *t, struct joblot__machine *m, int k
 static bool push_string(joblot_pickle_tree *t, struct joblot__machine *m, int kind, const event *e)
 {
     node *made = joblot__tree_node(t, kind, e->op, e->offset);
-    if (made == NULL || !joblot__tree_copy(t, e->data, e->size, &made->as.bytes))
+    if (made == NULL || !joblot__tree_string(t, made, e))
         return false;
     if (kind == JOBLOT_NODE_TEXT && !joblot__utf8_valid(made->as.bytes.data, (size_t)made->as.bytes.size))
         return bad(t, "a text that is not UTF-8");
@@ -104,7 +104,7 @@ static node *named_global(joblot_pickle_tree *t, const event *e)
         (void)bad(t, "a global whose name is not UTF-8");
         return NULL;
     }
-    if (!joblot__tree_copy(t, e->data, e->size, &module) || !joblot__tree_copy(t, e->data2, e->size2, &name))
+    if (!joblot__tree_name(t, e->data, e->size, &module) || !joblot__tree_name(t, e->data2, e->size2, &name))
         return NULL;
     return make_global(t, e, &module, &name);
 }
@@ -117,6 +117,8 @@ static bool stack_global(joblot_pickle_tree *t, struct joblot__machine *m, const
     if (pair[0]->kind != JOBLOT_NODE_TEXT || pair[1]->kind != JOBLOT_NODE_TEXT || pair[0]->as.bytes.size == 0 ||
         pair[1]->as.bytes.size == 0)
         return bad(t, "a STACK_GLOBAL whose module or name is no text");
+    if (pair[0]->cut || pair[1]->cut)
+        return joblot__tree_fail(t, JOBLOT_LIMIT, "a module or name that is longer than what is kept of it (max_kept)");
     m->n -= 2;
     return push(t, m, make_global(t, e, &pair[0]->as.bytes, &pair[1]->as.bytes));
 }

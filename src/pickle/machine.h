@@ -46,8 +46,10 @@ bool joblot__tree_set_items(joblot_pickle_tree *t, struct joblot_pickle_items *t
                             uint64_t n, uint64_t room);
 bool joblot__tree_add_items(joblot_pickle_tree *t, struct joblot_pickle_items *to, joblot_pickle_node *const *from,
                             uint64_t n);
-/* A copy of an event's string, terminated; data NULL: it is still to be taken from the reader. */
-bool joblot__tree_copy(joblot_pickle_tree *t, const unsigned char *data, uint64_t size,
+/* Gives a node the string of an event, or what is kept of it. */
+bool joblot__tree_string(joblot_pickle_tree *t, joblot_pickle_node *made, const struct joblot_pickle_event *e);
+/* A terminated copy of the name of a global. */
+bool joblot__tree_name(joblot_pickle_tree *t, const unsigned char *data, uint64_t size,
                        struct joblot_pickle_bytes *out);
 
 #endif

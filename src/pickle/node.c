@@ -1,6 +1,8 @@
 /* pickle/node.c - the nodes of a tree: made, filled, held against its limits. */
 #include "machine.h"
 
+#include "text.h"
+
 #include <string.h>
 
 typedef joblot_pickle_node node;
@@ -100,7 +102,7 @@ bool joblot__tree_add_items(joblot_pickle_tree *t, items *to, node *const *from,
 }
 
 /* A string whose length nobody can hold against anything: memory grows with what really comes. */
-static bool take_unknown(joblot_pickle_tree *t, uint64_t size, struct joblot_pickle_bytes *out)
+static unsigned char *take_unknown(joblot_pickle_tree *t, uint64_t size, size_t head)
 {
     void *bytes = NULL;
     size_t held = 0, capacity = 0;
@@ -114,33 +116,67 @@ static bool take_unknown(joblot_pickle_tree *t, uint64_t size, struct joblot_pic
             good = joblot_pickle_take(t->reader, (unsigned char *)bytes + held, piece, NULL) == JOBLOT_OK;
         held += piece;
     }
-    unsigned char *copy = good ? joblot__arena_alloc(&t->arena, held + 1) : NULL;
-    if (copy != NULL) {
-        memcpy(copy, bytes, held);
-        copy[held] = 0;
-        out->data = copy;
-        out->size = held;
-    } else if (good) {
-        good = joblot__tree_no_room(t);
-    }
+    unsigned char *copy = good ? joblot__arena_alloc(&t->arena, head + held + 1) : NULL;
+    if (copy != NULL)
+        memcpy(copy + head, bytes, held);
+    else if (good)
+        (void)joblot__tree_no_room(t);
     joblot__arena_drop(&t->arena, bytes, capacity, 1);
-    return good;
+    return copy;
 }
 
-/* A copy of an event's string; data NULL: it is still to be taken. */
-bool joblot__tree_copy(joblot_pickle_tree *t, const unsigned char *data, uint64_t size, struct joblot_pickle_bytes *out)
+/* Room for `head` bytes and a copy of an event's string, whose end is not terminated yet; data NULL: it is still to be
+ * taken. */
+static unsigned char *copy_string(joblot_pickle_tree *t, const unsigned char *data, uint64_t size, size_t head)
 {
     if (data == NULL && size > 0 && joblot_pickle_left(t->reader) == JOBLOT_SIZE_UNKNOWN)
-        return take_unknown(t, size, out);
-    unsigned char *copy = size < SIZE_MAX ? joblot__arena_alloc(&t->arena, (size_t)size + 1) : NULL;
-    if (copy == NULL)
-        return joblot__tree_no_room(t);
+        return take_unknown(t, size, head);
+    unsigned char *copy = size < SIZE_MAX / 2 ? joblot__arena_alloc(&t->arena, head + (size_t)size + 1) : NULL;
+    if (copy == NULL) {
+        (void)joblot__tree_no_room(t);
+        return NULL;
+    }
     if (data != NULL && size > 0)
-        memcpy(copy, data, (size_t)size);
-    else if (size > 0 && joblot_pickle_take(t->reader, copy, size, NULL) != JOBLOT_OK)
+        memcpy(copy + head, data, (size_t)size);
+    else if (size > 0 && joblot_pickle_take(t->reader, copy + head, size, NULL) != JOBLOT_OK)
+        return NULL;
+    return copy;
+}
+
+bool joblot__tree_name(joblot_pickle_tree *t, const unsigned char *data, uint64_t size, struct joblot_pickle_bytes *out)
+{
+    unsigned char *copy = copy_string(t, data, size, 0);
+    if (copy == NULL)
         return false;
     copy[size] = 0;
     out->data = copy;
     out->size = size;
     return true;
+}
+
+bool joblot__tree_string(joblot_pickle_tree *t, node *made, const struct joblot_pickle_event *e)
+{
+    uint64_t kept = e->size < t->limits.max_kept ? e->size : t->limits.max_kept, whole = e->size;
+    size_t head = kept < whole ? sizeof whole : 0;
+    unsigned char *copy = copy_string(t, e->data, kept, head);
+    if (copy == NULL)
+        return false;
+    memcpy(copy, &whole, head);
+    made->cut = head != 0;
+    if (made->cut && made->kind == JOBLOT_NODE_TEXT)
+        kept = joblot__utf8_whole(copy + head, (size_t)kept);
+    copy[head + kept] = 0;
+    made->as.bytes.data = copy + head;
+    made->as.bytes.size = kept;
+    return true;
+}
+
+uint64_t joblot_pickle_node_length(const node *n)
+{
+    if (n->kind != JOBLOT_NODE_BIG && (n->kind < JOBLOT_NODE_TEXT || n->kind > JOBLOT_NODE_STRING))
+        return 0;
+    uint64_t whole = n->as.bytes.size;
+    if (n->cut)
+        memcpy(&whole, n->as.bytes.data - sizeof whole, sizeof whole);
+    return whole;
 }

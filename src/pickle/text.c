@@ -296,6 +296,18 @@ const char *joblot__text_unicode(const unsigned char *s, size_t n, struct joblot
     return NULL;
 }
 
+size_t joblot__utf8_whole(const unsigned char *p, size_t n)
+{
+    size_t i = n;
+    while (i > 0 && n - i < 3 && (p[i - 1] & 0xc0) == 0x80)
+        i--;
+    if (i == 0)
+        return n;
+    unsigned char lead = p[i - 1];
+    size_t more = lead >= 0xf0 ? 3 : (lead >= 0xe0 ? 2 : (lead >= 0xc0 ? 1 : 0));
+    return n - i < more ? i - 1 : n;
+}
+
 bool joblot__utf8_valid(const unsigned char *p, size_t n)
 {
     for (size_t i = 0; i < n;) {

@@ -28,6 +28,9 @@ const char *joblot__text_unicode(const unsigned char *s, size_t n, struct joblot
 /* Drops the bytes of a little-endian two's complement number that only repeat its sign; the size that is left. */
 size_t joblot__integer_trim(const unsigned char *p, size_t n);
 
+/* How many of n bytes of UTF-8 are left when a character that is not all there is dropped from the end. */
+size_t joblot__utf8_whole(const unsigned char *p, size_t n);
+
 /* Is this UTF-8?  Surrogates are let through as three bytes each. */
 bool joblot__utf8_valid(const unsigned char *p, size_t n);
 

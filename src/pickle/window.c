@@ -18,6 +18,7 @@ void joblot__pickle_limits(struct joblot_pickle_limits *limits, const struct job
         .max_nodes = UINT64_C(1) << 27,
         .max_alloc = UINT64_C(1) << 30,
         .max_nested = 16,
+        .max_kept = UINT64_MAX,
     };
     *limits = given != NULL ? *given : usual;
 #define USUAL(field) limits->field = limits->field ? limits->field : usual.field
@@ -29,7 +30,9 @@ void joblot__pickle_limits(struct joblot_pickle_limits *limits, const struct job
     USUAL(max_nodes);
     USUAL(max_alloc);
     USUAL(max_nested);
+    USUAL(max_kept);
 #undef USUAL
+    limits->max_kept = limits->max_kept < 1024 ? 1024 : limits->max_kept;
 }
 
 joblot_status joblot_pickle_reader_new(const struct joblot_pickle_source *source,

@@ -343,6 +343,46 @@ static void limits_of_the_tree(void **state)
     free(p);
 }
 
+/* What is long is kept as its beginning, from memory and in pieces, and says how long it was. */
+static void long_strings_are_cut(void **state)
+{
+    (void)state;
+    enum { LONG = 300000 };
+    struct joblot_pickle_limits limits = {.max_kept = 1, .max_alloc = 20000}; /* 1,024 are kept */
+    unsigned char *data = malloc(2 * LONG + 40);
+    assert_non_null(data);
+    size_t n = 0;
+    for (int text = 0; text < 2; text++) {
+        data[n++] = text ? 'X' : 'B';
+        for (int i = 0; i < 4; i++)
+            data[n++] = (unsigned char)(LONG >> (8 * i));
+        for (int i = 0; i < LONG; i++)
+            data[n++] = text ? (unsigned char)"\xe2\x82\xac"[i % 3] : (unsigned char)i;
+    }
+    memcpy(data + n, "K\7\x87.", 4);
+    n += 4;
+    for (int how = 0; how < 3; how++) {
+        struct pieces p = {.data = data, .size = n, .piece = 1000};
+        joblot_pickle_reader *r = how == 0 ? open_memory(data, n, NULL) : open_pieces(&p, how == 1 ? n : JOBLOT_SIZE_UNKNOWN);
+        joblot_pickle_tree *t = NULL;
+        joblot_error err;
+        assert_int_equal(joblot_pickle_tree_read(r, &limits, NULL, NULL, &t, &err), JOBLOT_OK);
+        joblot_pickle_node **part = joblot_pickle_tree_root(t)->as.items.at;
+        assert_true(part[0]->cut && part[1]->cut && !part[2]->cut);
+        assert_int_equal(joblot_pickle_node_length(part[0]), LONG);
+        assert_int_equal(joblot_pickle_node_length(part[1]), LONG);
+        assert_int_equal(part[0]->as.bytes.size, 1024);
+        assert_memory_equal(part[0]->as.bytes.data, data + 5, 1024);
+        assert_int_equal(part[1]->as.bytes.size, 1023); /* 341 whole characters */
+        assert_int_equal(part[1]->as.bytes.data[1023], 0);
+        assert_int_equal(part[2]->as.integer, 7);
+        assert_int_equal(joblot_pickle_node_length(part[2]), 0);
+        joblot_pickle_tree_free(t);
+        joblot_pickle_reader_free(r);
+    }
+    free(data);
+}
+
 /* --- hooks ------------------------------------------------------------------------------------------------- */
 
 struct hooked {
@@ -593,6 +633,7 @@ int main(void)
         TEST(doubled_keys_stay_small),
         TEST(sizes_out_of_nowhere),
         TEST(limits_of_the_tree),
+        TEST(long_strings_are_cut),
         TEST(hooks_take_raw_bytes),
         TEST(hooks_read_nested_pickles),
         TEST(raw_bytes_and_frames),

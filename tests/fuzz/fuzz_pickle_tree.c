@@ -46,6 +46,7 @@ static joblot_status visit(void *context, const struct joblot_pickle_visit *v, j
     (void)err;
     expect(v->node->number < s->count, "a node with a wrong number");
     expect(v->node->kind != JOBLOT_NODE_TEXT || v->node->as.bytes.data[v->node->as.bytes.size] == 0, "no end of a text");
+    expect(!v->node->cut || joblot_pickle_node_length(v->node) > v->node->as.bytes.size, "cut, and not shorter");
     if (v->leaving) {
         expect(s->open-- > 0 && v->depth == s->open, "left without having been entered");
         return JOBLOT_OK;
@@ -164,7 +165,7 @@ static void check_written(const joblot_pickle_node *list, int protocol)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     long live = joblot__alloc_live();
-    struct joblot_pickle_limits limits = {.max_alloc = 1 << 22, .max_depth = 200, .max_nested = 3};
+    struct joblot_pickle_limits limits = {.max_alloc = 1 << 22, .max_depth = 200, .max_nested = 3, .max_kept = 1};
     struct joblot_pickle_source source = {.data = data, .size = size};
     joblot_pickle_reader *r = NULL;
     joblot_error err = {JOBLOT_OK, 0, ""};
