@@ -182,7 +182,8 @@ def test_registered_backends(registry):
     with parallel_config(backend="own", greeting="goodbye"):
         assert Parallel()([delayed(abs)(-1)]) == [("goodbye", 1)]
         assert effective_n_jobs(9) == 3
-    with pytest.raises(ValueError, match=r"expected one of \['loky', 'multiprocessing', 'own', 'sequential', 'threading'\]"):
+    names = r"\['loky', 'multiprocessing', 'own', 'sequential', 'threading'\]"
+    with pytest.raises(ValueError, match=f"expected one of {names}"):
         Parallel(backend="other")
     register_parallel_backend("own", OwnBackend, make_default=True)
     assert Parallel()([delayed(abs)(-1)]) == [("hello", 1)]

@@ -559,3 +559,50 @@ def test_the_start_method_of_the_environment(tmp_path, method):
         tmp_path,
         environ={"JOBLIB_START_METHOD": method},
     )
+
+
+def test_a_server_that_hangs_in_the_programs_own_code_goes_with_the_parent(tmp_path):
+    """What a program runs after its forks may wait for a lock that a thread held, and that nobody gives back."""
+    with Program(
+        """
+        def hang():
+            os.write(1, b"hanging\\n")
+            threading.Event().wait()
+
+        os.register_at_fork(after_in_child=hang)
+        Parallel(n_jobs=2, backend="multiprocessing")(delayed(abs)(i) for i in range(2))
+        """,
+        tmp_path,
+    ) as program:
+        assert program.line() == "hanging"
+        program.kill()
+        program.assert_nothing_left()
+
+
+def test_streams_that_the_program_has_put_in_place(tmp_path):
+    """Text that goes nowhere is lost, as with any fork; nothing fails."""
+    run(
+        """
+        import contextlib, io
+
+        def speak(i):
+            print("text", i, end="")
+            print("text", i, end="", file=sys.stderr)
+            return i
+
+        class Own:
+            def write(self, text):
+                return len(text)
+
+        for stream in (io.StringIO(), Own(), None, open(os.path.join(here, "file"), "w")):
+            with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+                results = Parallel(n_jobs=2, backend="multiprocessing")(delayed(speak)(i) for i in range(4))
+            assert results == [0, 1, 2, 3]
+        stream.close()
+        with open(os.path.join(here, "file")) as file:
+            text = file.read()
+        assert all(text.count(f"text {i}") == 2 for i in range(4)), text
+        print("fine")
+        """,
+        tmp_path,
+    )

@@ -405,7 +405,8 @@ def test_warning_filters_with_patterns_work_and_do_not_load_re(tmp_path):
         def patterns():
             import warnings
 
-            return [(f[1].pattern, f[1].flags, repr(f[1])) for f in warnings.filters if f[0] == "error" and f[1] is not None]
+            found = [f[1] for f in warnings.filters if f[0] == "error" and f[1] is not None]
+            return [(pattern.pattern, pattern.flags, repr(pattern)) for pattern in found]
 
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="old .*thing")
