@@ -505,3 +505,25 @@ def test_descriptors_do_not_pile_up():
 def open_files():
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+def give_back():
+    return HELD.pop() if HELD else None
+
+
+def test_what_only_a_worker_has_still_comes_back():
+    """Its last hold on it ends with the very answer that names it."""
+    for n in (10, 300_000):
+        array = joblot.empty(n, int)
+        array[:] = 3
+        Parallel(2)([delayed(hold)(array)] * 4)
+        Parallel(2)([delayed(first)([1])] * 4)
+        del array
+        gc.collect()
+        back = [x for x in Parallel(2)([delayed(give_back)()] * 20) if x is not None]
+        assert len(back) == 4
+        assert all(x.tolist() == [3] * n for x in back)
+        back[0][:] = 5
+        assert all(x[0] == 5 for x in back)
+        Parallel(2)([delayed(add_one)(back[1])])
+        assert back[2].tolist() == [6] * n
