@@ -48,8 +48,8 @@ def fresh_128(name, scale):
     return clock(call, 4, new)
 
 
-@row("lying-512", "512 MB that lie in a segment (joblot.empty) to 4 tasks, second call on; base: 1 ms", "ms", {"base": 1.0},
-     rounds=3)
+@row("lying-512", "512 MB that lie in a segment (joblot.empty) to 4 tasks, second call on; base: 1 ms", "ms",
+     {"base": 1.0}, rounds=3)
 def lying_512(name, scale):
     import numpy as np
 
