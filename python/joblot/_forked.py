@@ -25,9 +25,11 @@ _opening = threading.Lock()
 
 def open_pool() -> Any:
     """Fork a server off this process; return its pool, to be given to `close_pool`."""
-    main = sys.modules.get("__main__")
+    # Functions and classes: what else is there is not looked for by name, and may be large.
+    names = vars(sys.modules["__main__"]).copy() if "__main__" in sys.modules else {}
+    names = {name: value for name, value in names.items() if callable(value)}
     with _opening:
-        pool = _core.Pool([], [], {} if main is None else vars(main).copy())
+        pool = _core.Pool([], [], names)
         open_pools.append(pool)
     return pool
 

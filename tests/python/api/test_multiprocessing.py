@@ -120,6 +120,26 @@ def test_a_block_sees_what_was_there_at_its_beginning(tmp_path):
     )
 
 
+def test_a_block_keeps_no_data_of_the_program(tmp_path):
+    run(
+        """
+        import weakref
+
+        class Thing:
+            pass
+
+        thing = Thing()
+        told = weakref.ref(thing)
+        with Parallel(n_jobs=2, backend="multiprocessing") as parallel:
+            parallel([delayed(abs)(-1)])
+            del thing
+            assert told() is None
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
 def test_an_initializer_sets_the_globals_that_tasks_see(tmp_path):
     run(
         """
