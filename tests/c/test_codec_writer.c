@@ -1,11 +1,14 @@
 /* test_codec_writer.c - the writer's threads, its memory, its errors, and the joining of deflate blocks. */
+#define _GNU_SOURCE
 #include "support/codecs.h"
 
 #include "base/alloc.h"
 #include "codec/deflate.h"
 #include "os/os.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -252,6 +255,47 @@ static void threads_only_when_needed(void)
     FREE(data);
 }
 
+/* The set of blocked signals of each thread but the first, as /proc has it in hexadecimal; how many threads. */
+static size_t blocked_signals(unsigned long long *out, size_t room)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    size_t n = 0;
+    CHECK(tasks != NULL);
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        char path[300], text[4096];
+        if (entry->d_name[0] == '.' || atoi(entry->d_name) == joblot__os_pid())
+            continue;
+        (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", entry->d_name);
+        if (joblot__os_read_text(path, text, sizeof text) < 0)
+            continue; /* it has just ended */
+        const char *line = strstr(text, "SigBlk:");
+        CHECK(line != NULL && n < room);
+        out[n++] = strtoull(line + 7, NULL, 16);
+    }
+    closedir(tasks);
+    return n;
+}
+
+/* A signal goes to the program's own threads: SIGINT and SIGTERM, among others, are blocked in the helpers. */
+static void helpers_take_no_signals(void)
+{
+    const joblot_codec *zlib = need_codec("zlib");
+    struct sink_state state = {0};
+    struct bytes data = make_bytes(TEXT, 100000);
+    unsigned long long blocked[16];
+    joblot_error err;
+    size_t others = blocked_signals(blocked, 16), with = 0;
+    skip_if_emulated("the emulator has threads and masks of its own");
+    joblot_codec_writer *w = open_writer(zlib, 3, 10000, &state);
+    CHECK_OK(joblot_codec_writer_write(w, data.data, data.size, &err));
+    size_t n = blocked_signals(blocked, 16);
+    for (size_t i = 0; i < n; i++)
+        with += (blocked[i] >> (SIGINT - 1) & blocked[i] >> (SIGTERM - 1) & blocked[i] >> (SIGALRM - 1) & 1) != 0;
+    CHECK(n >= others + 2 && with >= 2);
+    joblot_codec_writer_close(w);
+    FREE(data);
+}
+
 /* Deflate streams of every kind that zlib makes, whole, are reopened and joined, and read as one. */
 static void deflate_streams_are_joined(void)
 {
@@ -294,6 +338,7 @@ static const struct test_case cases[] = {
     {"wrong_arguments", wrong_arguments, 20},
     {"threads_are_refused", threads_are_refused, 60},
     {"threads_only_when_needed", threads_only_when_needed, 20},
+    {"helpers_take_no_signals", helpers_take_no_signals, 20},
     {"deflate_streams_are_joined", deflate_streams_are_joined, 60},
 };
 

@@ -189,12 +189,15 @@ static joblot_status read_all(joblot_codec_reader *r, size_t part, struct bytes 
 {
     struct grow g = {.b.data = need_memory(1)};
     unsigned char *buffer = need_memory(part);
+    struct joblot_codec_position here;
     joblot_status status;
     size_t got;
     do {
         status = joblot_codec_reader_read(r, buffer, part, &got, err);
         CHECK(got <= part);
         (void)keep(&g, buffer, got, NULL);
+        joblot_codec_reader_position(r, &here);
+        CHECK_EQUAL(here.out, g.b.size);
     } while (status == JOBLOT_OK && got == part);
     if (status != JOBLOT_OK) { /* it is kept */
         joblot_error again = {.message = ""};
