@@ -140,10 +140,13 @@ def shutdown() -> None:
 
 
 def _fallback_folder() -> str:
-    """Return where segments go that memory would not hold; `tempfile` is not imported for it."""
-    tempfile = _setup.loaded_module("tempfile")
-    if tempfile is not None:
-        return os.fspath(tempfile.gettempdir())
+    """Return where segments go that memory would not hold.
+
+    `tempfile` is not asked for its choice where it has not made one: it tries folders with files that have names.
+    """
+    chosen = getattr(_setup.loaded_module("tempfile"), "tempdir", None)
+    if chosen is not None:
+        return os.fsdecode(chosen)
     return os.fsdecode(_setup.variable(b"TMPDIR") or b"/tmp")  # noqa: S108 - nothing there gets a name
 
 
