@@ -40,7 +40,7 @@ def test_the_program_ends_in_mid_call(tmp_path, way, work, backend):
 
         def work(i, array):
             if i == 0:
-                os.write(1, b"ready\\n")
+                open(os.path.join(here, "started"), "w").close()
             return {WORK[work]}
 
         def tasks():
@@ -50,13 +50,14 @@ def test_the_program_ends_in_mid_call(tmp_path, way, work, backend):
                 i += 1
 
         threading.Thread(target=lambda: Parallel(n_jobs=2, backend={backend!r})(tasks()), daemon=True).start()
-        sys.stdin.read()
-        time.sleep(0.3)
+        while not os.path.exists(os.path.join(here, "started")):
+            time.sleep(0.01)
+        time.sleep(0.1)
         {how}
         """
     with Program(text, tmp_path) as program:
-        assert program.line() == "ready"
         program.wait()
+        assert (tmp_path / "started").exists()
         program.assert_nothing_left()
         errors = program.errors()
         assert errors.count("Traceback") == (meant != "") and meant in errors, errors
