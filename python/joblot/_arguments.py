@@ -110,7 +110,7 @@ def check_max_tasks(max_tasks: Any) -> int | None:
         raise TypeError(f"max_tasks_per_worker must be a whole number or None, got: {max_tasks!r}") from error
     if count < 1:
         raise ValueError(f"max_tasks_per_worker must be at least 1, or None for no limit, got: {max_tasks!r}")
-    return count
+    return min(count, (1 << 63) - 1)
 
 
 def check_task_timeout(seconds: Any) -> float | None:

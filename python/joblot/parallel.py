@@ -167,13 +167,12 @@ class Parallel:
 
     def _check_limits(self) -> bool:
         """True where one worker process has something over a plain loop; an error where there are none."""
-        limits = {name: getattr(self, name) for name in ("task_timeout", "memory_limit", "max_tasks_per_worker")}
-        if not any(limits.values()):
+        if self.task_timeout is None and self.memory_limit is None and self.max_tasks_per_worker is None:
             return False
-        if self._backend.supports_task_limits:
+        if getattr(self._backend, "supports_task_limits", False):
             return True
-        for name, value in limits.items():
-            if value is not None and name != "max_tasks_per_worker":
+        for name, value in (("task_timeout", self.task_timeout), ("memory_limit", self.memory_limit)):
+            if value is not None:
                 raise ValueError(
                     f"{name}={value:g} needs worker processes, which can be killed, and {type(self._backend).__name__} "
                     "has none: use backend='loky', or leave it out"

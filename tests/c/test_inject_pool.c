@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 static bool everywhere; /* armed before the server is forked: all processes have the fault */
+static bool limited;    /* calls have limits, and workers leave after two tasks */
 
 enum { N_TASKS = 7, FAR_SIZE = 80000, BIG_SIZE = 200000, SEGMENT_SIZE = 20000 };
 
@@ -81,6 +82,12 @@ static joblot_status use_pool(joblot_pool *pool, joblot_error *err)
     joblot_segment *segment = NULL;
     joblot_call *call = NULL;
     struct joblot_call_options options = {.n_workers = 2, .retries = 1, .preload = "x", .preload_size = 1};
+    if (limited) {
+        options.max_tasks = 2;
+        options.memory_limit = (uint64_t)1 << 30;
+        options.task_timeout_ns = (int64_t)60 * 1000000000;
+        options.idle_timeout_ns = 1000000;
+    }
     joblot_status status = joblot_segment_new(SEGMENT_SIZE, NULL, &segment, err);
     if (status == JOBLOT_OK)
         status = joblot_segment_write(segment, 5, "12345", 5, err);
@@ -144,11 +151,26 @@ static void system_calls_while_answers_are_copied(void)
     in_all(true, true, EMFILE);
 }
 
+static void allocations_with_limits(void)
+{
+    limited = true;
+    in_all(true, false, 0);
+}
+
+static void system_calls_with_limits(void)
+{
+    limited = true;
+    in_all(false, true, EMFILE);
+    in_all(true, true, ENOMEM);
+}
+
 static const struct test_case cases[] = {
     {"allocations_in_the_parent", allocations_in_the_parent, 120},
     {"allocations_everywhere", allocations_everywhere, 120},
     {"system_calls_in_the_parent", system_calls_in_the_parent, 120},
     {"system_calls_everywhere", system_calls_everywhere, 120},
+    {"allocations_with_limits", allocations_with_limits, 120},
+    {"system_calls_with_limits", system_calls_with_limits, 120},
     {"system_calls_while_answers_are_copied", system_calls_while_answers_are_copied, 120},
 };
 

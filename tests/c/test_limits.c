@@ -571,6 +571,38 @@ static void leases_race_with_leaving(void)
     close_pool(pool);
 }
 
+/* ---- what it costs ---- */
+
+/* System calls of the parent while it waits for one task of half a second, its worker being warm. */
+static unsigned long calls_made(joblot_pool *pool, struct joblot_call_options options)
+{
+    struct outcome out[3] = {{0}};
+    joblot_call *call = open_limited(pool, options);
+    submit3(call, PID, 0, 0, 0);
+    submit3(call, PID, 1, 0, 0);
+    CHECK_EQUAL(drive(call, out, 2), 2);
+    unsigned long before = joblot__os_count();
+    submit3(call, SLEEP, 2, 500, 0);
+    CHECK_EQUAL(drive(call, out, 3), 1);
+    unsigned long made = joblot__os_count() - before;
+    joblot_call_close(call);
+    return made;
+}
+
+static void nobody_looks_without_need(void)
+{
+    joblot_pool *pool = open_pool_of(&hooks, 0);
+    unsigned long bare = calls_made(pool, (struct joblot_call_options){0});
+    unsigned long timed = calls_made(pool, (struct joblot_call_options){.task_timeout_ns = 60000 * MS});
+    unsigned long counted = calls_made(pool, (struct joblot_call_options){.max_tasks = 100, .idle_timeout_ns = MS});
+    unsigned long weighed = calls_made(pool, (struct joblot_call_options){.memory_limit = 1000 * MB});
+    CHECK(bare < 20);
+    CHECK(timed < bare + 10);
+    CHECK(counted < bare + 10);
+    CHECK(weighed > bare && weighed < bare + 10 * 500 / 30);
+    close_pool(pool);
+}
+
 /* ---- tasks behind a long one ---- */
 
 static void nothing_waits_behind_a_long_task(void)
@@ -688,6 +720,7 @@ static const struct test_case cases[] = {
     {"idle_workers_leave", idle_workers_leave, 20},
     {"a_worker_that_waits_within_a_call_stays", a_worker_that_waits_within_a_call_stays, 20},
     {"leases_race_with_leaving", leases_race_with_leaving, 30},
+    {"nobody_looks_without_need", nobody_looks_without_need, 20},
     {"nothing_waits_behind_a_long_task", nothing_waits_behind_a_long_task, 20},
     {"taken_back_at_the_last_instant", taken_back_at_the_last_instant, 40},
     {"killed_after_tasks_were_taken_back", killed_after_tasks_were_taken_back, 20},

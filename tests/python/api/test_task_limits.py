@@ -260,6 +260,7 @@ def test_bad_idle_worker_timeout(value):
 def test_good_values():
     parallel = Parallel(n_jobs=2, max_tasks_per_worker=True, task_timeout="2.5", memory_limit="1.5G")
     assert (parallel.max_tasks_per_worker, parallel.task_timeout, parallel.memory_limit) == (1, 2.5, 3 << 29)
+    assert Parallel(n_jobs=2, max_tasks_per_worker=10**30)([delayed(abs)(-1)]) == [1]
     for timeout in (float("inf"), 1e300):
         assert Parallel(n_jobs=2, task_timeout=timeout, idle_worker_timeout=timeout)([delayed(abs)(-1)]) == [1]
 
