@@ -12,6 +12,8 @@ def main() -> None:
     With two numbers as arguments this process is a worker, which a server started that could not fork it.
     """
     # All workers need these: imported once, before the first fork.
+    import faulthandler  # noqa: F401
+
     from . import _core, _setup, _transport, backends, config  # noqa: F401
 
     numbers = sys.argv[1:]

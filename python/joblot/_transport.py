@@ -341,8 +341,18 @@ def _tell_of_crashes(file: int) -> None:
     import os
 
     faulthandler.enable(file=file, all_threads=True)
-    # A child of a task's is nobody's worker, and its crash is not this one's.
-    os.register_at_fork(after_in_child=faulthandler.disable)
+    ours = [file]
+
+    def close_in_child() -> None:
+        # A child of a task's is nobody's worker, and its crash is not this one's. The handler stays, since it may be
+        # one that the task has set up; ours finds its descriptor closed.
+        try:
+            while ours:
+                os.close(ours.pop())
+        except OSError:
+            return  # a task has closed it before
+
+    os.register_at_fork(after_in_child=close_in_child)
 
 
 def start_worker(crash_file: int) -> list[Any]:
