@@ -120,8 +120,8 @@ def test_what_the_task_started_goes_with_it(tmp_path):
 def test_waiting_does_not_count():
     pids = Parallel(n_jobs=2, task_timeout=1, batch_size=8, pre_dispatch="all")(delayed(pid)(i, 0.2) for i in range(16))
     assert len(set(pids)) == 2
-    slow_input = (delayed(pid)(time.sleep(0.3)) for _ in range(6))
-    assert len(Parallel(n_jobs=2, task_timeout=0.25)(slow_input)) == 6
+    slow_input = (delayed(pid)(time.sleep(0.7)) for _ in range(4))
+    assert len(Parallel(n_jobs=2, task_timeout=0.6)(slow_input)) == 4
 
 
 def test_results_that_nobody_takes_do_not_count():
