@@ -38,7 +38,7 @@ static joblot_status read_packed(void *user, void *to, size_t capacity, size_t *
 
 static joblot_status write_it(joblot_error *err)
 {
-    struct joblot_codec_write_options options = {.block_size = BLOCK, .n_threads = n_threads};
+    struct joblot_codec_write_options options = {.level = 1, .block_size = BLOCK, .n_threads = n_threads};
     struct joblot_codec_sink sink = {.write = keep};
     joblot_codec_writer *w = NULL;
     n_packed = 0;

@@ -108,6 +108,16 @@ size_t usable_codecs(const joblot_codec **out)
     return n;
 }
 
+static bool is_codec(const joblot_codec *codec, const char *name)
+{
+    return strcmp(joblot_codec_name(codec), name) == 0;
+}
+
+bool is_greedy(const joblot_codec *codec)
+{
+    return is_codec(codec, "bz2") || is_codec(codec, "lzma") || is_codec(codec, "xz");
+}
+
 const joblot_codec *need_codec(const char *name)
 {
     const joblot_codec *codec = joblot_codec_find(name);
@@ -260,10 +270,6 @@ joblot_status unpack_in_parts(const joblot_codec *codec, struct bytes packed, si
 
 /* ---- the libraries' way ---- */
 
-static inline bool is_codec(const joblot_codec *codec, const char *name)
-{
-    return strcmp(joblot_codec_name(codec), name) == 0;
-}
 
 #ifdef JOBLOT__WITH_ZLIB
 static size_t zlib_pack(bool gzip, int level, struct bytes data, unsigned char *out, size_t room)

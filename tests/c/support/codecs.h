@@ -27,6 +27,7 @@ uint32_t plain_crc32(const void *data, size_t size); /* the one of gzip and xz *
 /* The codecs that this build has; the others are checked to say that they are not there, and left out. */
 size_t usable_codecs(const joblot_codec **out); /* room for 16 */
 void use_codecs(const char *first, const char *second); /* from now on: these two alone */
+bool is_greedy(const joblot_codec *codec); /* bz2, lzma, xz: megabytes for each stream, so fewer of them */
 const joblot_codec *need_codec(const char *name); /* skips the case where it is not there */
 
 /* Writes in parts of `part` bytes (0: at once). */
