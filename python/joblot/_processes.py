@@ -32,6 +32,7 @@ ON_ERROR = {"raise": 0, "return": 1, "skip": 2}
 _lock = threading.Lock()
 _pool: Any = None
 _pool_identity: Any = None
+_pool_initializer: bytes | None = None  # the one that its workers have called, or will have before their next task
 
 
 def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[Any]:
@@ -62,9 +63,9 @@ def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[
     BaseException
         What a task raised, with the worker's traceback as its cause; or what the iterator raised.
     """
-    data, key = _settings_of(settings, None if pool is None else pool.main_names)
+    data, key, initializer = _settings_of(settings, None if pool is None else pool.main_names)
     if pool is None:
-        pool = _hold_pool()
+        pool = _hold_pool(initializer)
     else:
         pool.hold()
     try:
@@ -157,18 +158,22 @@ _last_key = 0
 _keys: dict[bytes, int] = {}
 
 
-def _settings_of(settings: CallSettings, main_names: dict[str, Any] | None) -> tuple[bytes, int]:
-    """Return the settings for workers, pickled, and a number for them: workers that have them get no others."""
+def _settings_of(settings: CallSettings, main_names: dict[str, Any] | None) -> tuple[bytes, int, bytes | None]:
+    """Return the settings for workers, pickled, a number for them, and the initializer that they name.
+
+    Workers that have the settings of a number get no others.
+    """
     global _last_seen  # noqa: PLW0603 - most calls find the process as the last one did
     seen = (_setup.look(), settings.worker_state, settings.inner_max_num_threads, settings.n_jobs)
     last = _last_seen
     if settings.initializer is None and last is not None and last[0] == seen:
-        return last[1], last[2]
-    data = _pickled(_setup.capture(seen[0], settings, main_names))
+        return last[1], last[2], None
+    state = _setup.capture(seen[0], settings, main_names)
+    data = _pickled(state)
     key = _key_of(data)
     if settings.initializer is None:
         _last_seen = (seen, data, key)
-    return data, key
+    return data, key, state["initializer"]
 
 
 def _pickled(state: Any) -> bytes:
@@ -196,17 +201,23 @@ def _key_of(data: bytes) -> int:
 # ---- the pool -----------------------------------------------------------------------------------------------------
 
 
-def _hold_pool() -> Any:
-    """Return the pool, held: a call in another thread that needs another server must not close this one's."""
-    global _pool, _pool_identity  # noqa: PLW0603 - the one pool of this process
+def _hold_pool(initializer: bytes | None) -> Any:
+    """Return the pool, held: a call in another thread that needs another server must not close this one's.
+
+    What an initializer did to a worker stays there, so calls with another one, or with none, get other workers.
+    """
+    global _pool, _pool_identity, _pool_initializer  # noqa: PLW0603 - the one pool of this process
     identity = _identity()
     with _lock:
         old = None
-        if _pool is not None and identity != _pool_identity:
+        if _pool is not None and (identity != _pool_identity or _pool_initializer not in (None, initializer)):
             old, _pool = _pool, None
         if _pool is None:
             _pool = _core.Pool(_server_command(), _server_environment())
             _pool_identity = identity
+            _pool_initializer = None
+        if initializer is not None:
+            _pool_initializer = initializer
         pool = _pool
         pool.hold()
     if old is not None:

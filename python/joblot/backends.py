@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from types import MappingProxyType
 
 from . import _setup, config
 from ._settings import CallSettings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from .parallel import Parallel
@@ -28,7 +29,9 @@ def multiprocessing_is_off() -> bool:
     try:
         return int(value) == 0
     except ValueError:
-        raise ValueError(f"the environment variable JOBLIB_MULTIPROCESSING must be 0 or 1, got: {os.fsdecode(value)!r}") from None
+        raise ValueError(
+            f"the environment variable JOBLIB_MULTIPROCESSING must be 0 or 1, got: {os.fsdecode(value)!r}"
+        ) from None
 
 
 def in_daemon_process() -> bool:
@@ -75,6 +78,11 @@ class ParallelBackendBase:
     supports_timeout = False
     supports_inner_max_num_threads = False
     supports_task_limits = False  # workers can be killed, and replaced
+
+    # What a class has whose __init__ does not call this one's.
+    nesting_level: int | None = None
+    inner_max_num_threads: int | None = None
+    backend_kwargs: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -357,7 +365,7 @@ def register_parallel_backend(name: str, factory: Callable[..., Any], make_defau
         DEFAULT_BACKEND = name
 
 
-def make_backend(name: Any, **params: Any) -> Any:
+def make_backend(name: Any, /, **params: Any) -> Any:
     """Return a new backend by its name; None for the default.
 
     Raises

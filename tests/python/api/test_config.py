@@ -191,6 +191,31 @@ def test_registered_backends(registry):
         register_parallel_backend("own", 3)
 
 
+def test_a_backend_whose_constructor_does_not_call_ours(registry):
+    class Quiet(SequentialBackend):
+        def __init__(self, name):
+            self.name = name
+
+    register_parallel_backend("quiet", Quiet)
+    with parallel_config(backend="quiet", name="a", n_jobs=3):
+        parallel = Parallel()
+        assert (parallel._backend.name, parallel._backend.nesting_level, parallel.n_jobs) == ("a", 0, 3)
+        assert parallel(delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+    assert Parallel(n_jobs=2, backend=Quiet("b"))([delayed(abs)(-1)]) == [1]
+
+    class Reversed(ParallelBackendBase):
+        def __init__(self):
+            pass
+
+        def effective_n_jobs(self, n_jobs):
+            return n_jobs
+
+        def run(self, tasks, settings):
+            return [function(*args, **kwargs) for function, args, kwargs in tasks][::-1]
+
+    assert Parallel(n_jobs=2, backend=Reversed())([delayed(abs)(-i) for i in range(3)]) == [2, 1, 0]
+
+
 # workers and nesting
 
 

@@ -315,6 +315,54 @@ def test_an_initializer_is_called_once_in_each_worker(tmp_path):
     )
 
 
+def test_what_an_initializer_did_is_not_there_for_calls_without_it(tmp_path):
+    run(
+        """
+        import threading
+
+        def start(name):
+            import builtins
+            builtins.marks = getattr(builtins, "marks", ()) + (name,)
+
+        def marks_and_pid():
+            import builtins
+            time.sleep(0.01)
+            return getattr(builtins, "marks", ()), os.getpid()
+
+        def call(*names, n=6):
+            settings = {"initializer": start, "initargs": names} if names else {}
+            found = Parallel(n_jobs=2, batch_size=1, **settings)([delayed(marks_and_pid)()] * n)
+            assert {marks for marks, _ in found} == {names}, (names, found)
+            return {pid for _, pid in found}
+
+        plain = call()
+        one = call("one")
+        assert call("one") == one, "the same initializer: the same workers"
+        two = call("two")
+        assert not one & two
+        assert not call() & (one | two), "no initializer: workers that had none"
+        assert call() == call()
+
+        def calls(name):
+            try:
+                for _ in range(5):
+                    call(*name)
+            except BaseException as error:
+                failed.append(error)
+
+        failed = []
+        threads = [threading.Thread(target=calls, args=(name,)) for name in ((), ("one",), ("two",))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed, failed
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
 def test_an_initializer_that_raises_is_an_error_of_the_call(tmp_path):
     run(
         """
