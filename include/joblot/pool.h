@@ -234,7 +234,7 @@ struct joblot_call_options {
      * same worker run elsewhere. */
     int64_t task_timeout_ns; /* of one task's running, from its start in the worker to its answer */
     uint64_t memory_limit;   /* bytes of a worker's own memory (anonymous and swapped, not what it maps of segments and
-                                files), looked at every 30 ms while tasks run, and after each task: a worker that holds
+                                files, nor what it was forked with), looked at every 30 ms while tasks run, and after each task: a worker that holds
                                 more between two tasks is replaced */
     uint64_t max_tasks;      /* tasks of a worker's life, earlier calls' included: then it leaves in an orderly way */
     int64_t idle_timeout_ns; /* a worker that has had nothing to do for so long leaves */

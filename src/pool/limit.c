@@ -94,7 +94,9 @@ static void look_at_memory(joblot_call *call, struct joblot__peer *peer)
     joblot__lock_give(&call->pool->lock);
     if (sequence == 0 || pid == 0)
         return;
-    int64_t held = joblot__os_private_memory(pid);
+    /* A fork begins with all that its server holds, the whole program for one; it shares these pages. */
+    int64_t held = joblot__os_private_memory(pid) -
+                   (int64_t)joblot__shared64_load(&peer->channel->inherited, memory_order_acquire);
     if (held > (int64_t)call->options.memory_limit && joblot__peer_running(peer, &after) == sequence && after == since)
         doom(call, peer, sequence, JOBLOT_DEATH_MEMORY, (uint64_t)held);
 }

@@ -136,7 +136,9 @@ static joblot_status become_worker(struct server *s, const int *fds, int parent_
     leave_server(s);
     if (hooks->after_fork_child != NULL)
         hooks->after_fork_child(hooks->context);
-    struct joblot__worker_fds worker_fds = {.channel = fds[0], .socket = fds[1], .bell = fds[2], .parent_bell = fds[3]};
+    int64_t inherited = joblot__os_private_memory(0);
+    struct joblot__worker_fds worker_fds = {.channel = fds[0], .socket = fds[1], .bell = fds[2], .parent_bell = fds[3],
+                                            .inherited = inherited > 0 ? inherited : 0};
     return joblot__worker_run(hooks->worker, &worker_fds, parent_pid, err);
 }
 

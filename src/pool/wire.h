@@ -28,7 +28,8 @@ struct joblot__channel {
     joblot__shared32 worker_sleeps;
     joblot__shared32 handed; /* descriptors sent to the parent, over the socket */
     joblot__shared64 since;  /* ns, monotonic: when the task that runs was started; 0: none runs */
-    unsigned char pad1[40];
+    joblot__shared64 inherited; /* bytes of private memory that it was forked with: they do not count as its own */
+    unsigned char pad1[32];
     /* written by the parent */
     joblot__shared64 taken; /* sequence of the last answer that was taken out of the worker's memory */
     joblot__shared32 cancel; /* not 0: start no task, answer CANCELLED */

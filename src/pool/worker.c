@@ -232,7 +232,7 @@ static void run_task(joblot_worker *w, const unsigned char *record, size_t size)
     uint64_t limit = joblot__shared64_load(&w->channel->memory_limit, memory_order_relaxed);
     if (limit != 0 && w->started_at - w->memory_seen > MEMORY_NS) {
         w->memory_seen = w->started_at;
-        if (joblot__os_private_memory(0) > (int64_t)limit)
+        if (joblot__os_private_memory(0) - w->inherited > (int64_t)limit)
             give_up(w);
     }
 }
@@ -331,6 +331,7 @@ static joblot_status open_channel(joblot_worker *w, joblot_error *err)
         return joblot__fail(err, JOBLOT_FORMAT, 0, "the channel is not one of this version of joblot");
     joblot__ring_init(&w->down, &w->channel->down, joblot__channel_down(w->channel), w->ring_size);
     joblot__ring_init(&w->up, &w->channel->up, joblot__channel_up(w->channel, w->ring_size), w->ring_size);
+    joblot__shared64_store(&w->channel->inherited, (uint64_t)w->inherited, memory_order_release);
     return JOBLOT_OK;
 }
 
@@ -366,6 +367,7 @@ joblot_status joblot__worker_run(const struct joblot_worker_hooks *hooks, const 
     w->hooks = hooks;
     w->fds = *fds;
     w->parent_pid = parent_pid;
+    w->inherited = fds->inherited;
     (void)joblot__os_read_stops(); /* of a worker that was started by exec; the parent has checked it */
     joblot_status status = live(w, err);
     /* What the program still has mapped stays mapped; it is about to end.  The worker itself stays as well, since a

@@ -4,9 +4,10 @@
 
 #include "wire.h"
 
-/* What the parent gave this worker: descriptors, which joblot__worker_run closes. */
+/* What this worker begins with: the descriptors that the parent gave it, which joblot__worker_run closes. */
 struct joblot__worker_fds {
     int channel, socket, bell, parent_bell;
+    int64_t inherited; /* bytes of private memory that it was forked with */
 };
 
 /* Serves tasks until the parent says to leave, or is gone. */

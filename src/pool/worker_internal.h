@@ -42,7 +42,7 @@ struct joblot_worker {
     bool replied, leaving, lost; /* lost: the parent is gone, or out of reach */
     uint64_t identity;           /* of the socket */
     bool look;                   /* the last task took its time: it may have closed descriptors */
-    int64_t started_at, last_bell, memory_seen;
+    int64_t started_at, last_bell, memory_seen, inherited;
     const struct joblot_part *held; /* the answer that waits to be taken */
     size_t n_held;
     unsigned char cookie[16];

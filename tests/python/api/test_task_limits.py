@@ -178,6 +178,16 @@ def test_arrays_that_are_shared_do_not_count():
     assert Parallel(n_jobs=2, memory_limit="200M")(delayed(total)(array) for _ in range(4)) == [40 << 20] * 4
 
 
+def test_what_the_program_held_at_the_fork_does_not_count():
+    ballast = bytearray(b"x") * (300 << 20)
+    limited = Parallel(n_jobs=2, backend="multiprocessing", memory_limit="150M", on_error="return")
+    results = limited(delayed(hold)(size << 20, 0.2) for size in (1, 1, 250, 1))
+    error = results.pop(2)
+    assert results == [1 << 20] * 3
+    assert type(error) is TaskMemoryError
+    assert 150 << 20 < error.seen < len(ballast)
+
+
 # where there are no worker processes
 
 
