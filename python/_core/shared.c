@@ -307,7 +307,32 @@ resolved(struct core_state *st, PyObject *obj)
 int
 core_shared_resolve(struct core_state *st, PyObject **args, PyObject **kwargs)
 {
-    if (st->shared_class == NULL || PyDict_GET_SIZE(st->objects) == 0)
+    return PyDict_GET_SIZE(st->objects) == 0 ? 0 : core_shared_replace(st, args, kwargs);
+}
+
+/* True where one of the arguments is a handle. */
+static bool
+has_handle(struct core_state *st, PyObject *args, PyObject *kwargs)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+    if (!PyTuple_Check(args)) /* what it gives is not known before it is a tuple */
+        return true;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); i++) {
+        if ((PyObject *)Py_TYPE(PyTuple_GET_ITEM(args, i)) == st->shared_class)
+            return true;
+    }
+    while (kwargs != NULL && PyDict_Check(kwargs) && PyDict_Next(kwargs, &at, &key, &value)) {
+        if ((PyObject *)Py_TYPE(value) == st->shared_class)
+            return true;
+    }
+    return false;
+}
+
+int
+core_shared_replace(struct core_state *st, PyObject **args, PyObject **kwargs)
+{
+    if (st->shared_class == NULL || !has_handle(st, *args, *kwargs))
         return 0;
     PyObject *tuple = PySequence_Tuple(*args), *out = tuple ? PyTuple_New(PyTuple_GET_SIZE(tuple)) : NULL;
     for (Py_ssize_t i = 0; out != NULL && i < PyTuple_GET_SIZE(tuple); i++) {

@@ -32,6 +32,8 @@ struct core_memory *core_shared_take(struct core_decoder *d, const struct core_p
 /* The handle that stands for an object of joblot.share in this worker. */
 PyObject *core_shared_handle(struct core_decoder *d, const struct core_place *place);
 /* Puts the objects of joblot.share in the place of their handles among the arguments of a task; 0 or -1. */
+int core_shared_replace(struct core_state *st, PyObject **args, PyObject **kwargs);
+/* The same in a worker, which has a look only where it was sent a handle. */
 int core_shared_resolve(struct core_state *st, PyObject **args, PyObject **kwargs);
 /* The parent gives the segment up: so does what is kept of it here. */
 void core_shared_forget(struct core_state *st, uint32_t id);

@@ -6,7 +6,7 @@
  *
  * Threads: any; the GIL guards all members.  Fork: the child has the thread that forked and no other.
  */
-#include "core.h"
+#include "shared.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -18,6 +18,7 @@ struct item {
 
 struct queue {
     PyObject_HEAD
+    struct core_state *st;
     PyObject *tasks, *results, *pending; /* pending: stands in `results` for what has not ended */
     PyObject *local, *outer, *nested;    /* the configuration of this thread: while drawing, and in tasks */
     PyObject *progress;                  /* or None */
@@ -64,14 +65,19 @@ pop(struct queue *q, struct item *out)
 
 /* ---- drawing ---- */
 
-static void
+/* Where the input blocks while another thread draws, a signal must still reach its Python handler, which may raise. */
+static int
 take_lock(struct queue *q)
 {
-    if (PyThread_acquire_lock(q->drawing, NOWAIT_LOCK))
-        return;
-    Py_BEGIN_ALLOW_THREADS
-    PyThread_acquire_lock(q->drawing, WAIT_LOCK);
-    Py_END_ALLOW_THREADS
+    PyLockStatus status = PyThread_acquire_lock_timed(q->drawing, 0, 0);
+    while (status != PY_LOCK_ACQUIRED) {
+        Py_BEGIN_ALLOW_THREADS
+        status = PyThread_acquire_lock_timed(q->drawing, -1, 1);
+        Py_END_ALLOW_THREADS
+        if (status != PY_LOCK_ACQUIRED && PyErr_CheckSignals() < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* The exception that is set, taken. */
@@ -133,7 +139,8 @@ static PyObject *
 queue_draw(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct queue *q = (struct queue *)self;
-    take_lock(q);
+    if (take_lock(q) < 0)
+        return NULL;
     bool drawn = draw(q);
     PyThread_release_lock(q->drawing);
     return PyBool_FromLong(drawn);
@@ -143,7 +150,7 @@ queue_draw(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* function(*args, **kwargs) of a task, whatever three things it holds. */
 static PyObject *
-run_task(PyObject *task)
+run_task(struct queue *q, PyObject *task)
 {
     PyObject *parts = PySequence_Tuple(task), *args = NULL, *kwargs = NULL, *result = NULL;
     if (parts == NULL)
@@ -164,6 +171,8 @@ run_task(PyObject *task)
         if (kwargs == NULL || PyDict_Update(kwargs, mapping) < 0)
             goto done;
     }
+    if (core_shared_replace(q->st, &args, &kwargs) < 0)
+        goto done;
     result = PyObject_Call(PyTuple_GET_ITEM(parts, 0), args, PyDict_GET_SIZE(kwargs) > 0 ? kwargs : NULL);
 done:
     Py_XDECREF(kwargs);
@@ -176,7 +185,7 @@ done:
 static bool
 run_item(struct queue *q, struct item *item)
 {
-    PyObject *result = run_task(item->task);
+    PyObject *result = run_task(q, item->task);
     if (result != NULL && PyList_SetItem(q->results, item->index, result) == 0)
         return true;
     PyObject *error = take_error();
@@ -247,7 +256,10 @@ queue_work(PyObject *self, PyObject *Py_UNUSED(ignored))
         Py_CLEAR(item.task); /* not kept while the input is drawn from */
         if (!more)
             break;
-        take_lock(q);
+        if (take_lock(q) < 0) {
+            fail(q);
+            break;
+        }
         more = go_on(q);
         PyThread_release_lock(q->drawing);
         if (!more)
@@ -277,6 +289,9 @@ queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "tasks must be an iterator, and a queue is initialised once");
         return -1;
     }
+    q->st = core_state_of_type(Py_TYPE(self));
+    if (q->st == NULL)
+        return -1;
     q->outer = PyObject_GetAttrString(local, "config");
     q->results = PyList_New(0);
     q->drawing = PyThread_allocate_lock();

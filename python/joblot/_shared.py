@@ -9,7 +9,6 @@ from . import _core, _processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
 
     import numpy as np
@@ -195,16 +194,13 @@ class Shared:
         return f"<joblot.Shared, {state}>"
 
 
-def resolved(tasks: Iterable[Any]) -> Iterator[Any]:
-    """Give tasks with the objects in place of their `Shared`, for backends that run them in this process."""
-    for task in tasks:
-        if type(task) is tuple and len(task) == 3 and type(task[1]) is tuple and type(task[2]) is dict:
-            function, args, kwargs = task
-            if any(type(arg) is Shared for arg in args) or any(type(arg) is Shared for arg in kwargs.values()):
-                args = tuple(arg.get() if type(arg) is Shared else arg for arg in args)
-                kwargs = {name: arg.get() if type(arg) is Shared else arg for name, arg in kwargs.items()}
-                task = function, args, kwargs  # noqa: PLW2901 - the same task
-        yield task
+def replaced(args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a task that runs in this process, with the objects in place of their `Shared`."""
+    named = kwargs.values() if isinstance(kwargs, dict) else ()
+    if any(type(arg) is Shared for arg in args) or any(type(arg) is Shared for arg in named):
+        args = tuple(arg.get() if type(arg) is Shared else arg for arg in args)
+        kwargs = {name: arg.get() if type(arg) is Shared else arg for name, arg in kwargs.items()}
+    return args, kwargs
 
 
 def _is_plain(array: Any, np: Any) -> bool:

@@ -270,8 +270,7 @@ class Parallel:
         started = False
         if self.batch_size not in ("auto", 1):
             iterable = _in_batches(iterable, self.batch_size)
-        if "joblot._shared" in sys.modules:
-            iterable = _with_shared_objects(iterable)
+        modules = sys.modules
         try:
             if self._reports_progress() or self.on_error != "raise":
                 self._run_loop_counting(iterable, results)
@@ -279,6 +278,8 @@ class Parallel:
                 for task in iterable:
                     started = True
                     function, args, kwargs = task
+                    if "joblot._shared" in modules:  # the input may be what imports it
+                        args, kwargs = modules["joblot._shared"].replaced(args, kwargs)
                     append(function(*args, **kwargs))
         except (TypeError, ValueError) as error:
             self._aborting = True
@@ -303,6 +304,8 @@ class Parallel:
             self.n_dispatched_batches += 1
             self.n_dispatched_tasks += 1
             try:
+                if "joblot._shared" in sys.modules:
+                    args, kwargs = sys.modules["joblot._shared"].replaced(args, kwargs)
                 results.append(function(*args, **kwargs))
             except Exception as error:
                 if self.on_error == "raise":
@@ -323,7 +326,7 @@ class Parallel:
         settings = self._settings(iterable, n_jobs)
         self._pre_dispatch_amount = settings.pre_dispatch or 0
         tasks = iter(iterable)
-        if backend.uses_threads and "joblot._shared" in sys.modules:
+        if backend.uses_threads and type(backend) is not backends.ThreadingBackend:
             tasks = _with_shared_objects(tasks)
         backend.start_call()
         self._calling = True
@@ -413,9 +416,12 @@ class Parallel:
 
 
 def _with_shared_objects(tasks: Iterable[Any]) -> Iterator[Any]:
-    from ._shared import resolved
-
-    return resolved(tasks)
+    """Give tasks with the objects of `joblot.share` in place of handles, for backends that know nothing of these."""
+    for task in tasks:
+        if "joblot._shared" in sys.modules and _arguments.is_task(task):
+            function, args, kwargs = task
+            task = function, *sys.modules["joblot._shared"].replaced(args, kwargs)  # noqa: PLW2901 - the same task
+        yield task
 
 
 def _in_batches(tasks: Iterable[Any], size: Any) -> Iterator[Any]:

@@ -190,3 +190,24 @@ def test_an_alarm_that_raises_ends_the_call(tmp_path):
         """,
         tmp_path,
     )
+
+
+def test_while_another_thread_draws_from_an_input_that_blocks(tmp_path):
+    text = """
+        def tasks():
+            while threading.current_thread() is threading.main_thread():
+                yield delayed(int)()
+                time.sleep(0.05)  # the first task ends meanwhile, and its thread waits to draw
+            os.write(1, b"ready\\n")
+            time.sleep(600)
+            yield delayed(int)()
+
+        Parallel(n_jobs=20, backend="threading", pre_dispatch="100 * n_jobs")(tasks())
+        """
+    with Program(text, tmp_path) as program:
+        assert program.line() == "ready"
+        time.sleep(0.1)  # the main thread waits for its turn
+        since = interrupt(program, False)
+        program.wait()
+        assert time.monotonic() - since < BOUND
+        assert program.errors().rstrip().endswith("KeyboardInterrupt")

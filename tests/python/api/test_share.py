@@ -3,6 +3,8 @@
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import time
 
 import joblot
@@ -160,6 +162,34 @@ def is_handle(items):
 def test_inside_other_arguments_it_stays_a_handle(backend):
     handle = joblot.share({"a": 1})
     assert Parallel(2, backend=backend)([delayed(is_handle)([handle])] * 2) == [([True], {"a": 1})] * 2
+
+
+FIRST_USE = """
+import joblot
+from joblot import Parallel, delayed
+
+tasks = (delayed(len)(joblot.share({"a": n, "b": n})) for n in range(3))
+print(Parallel(n_jobs=N_JOBS, backend=BACKEND, on_error=ON_ERROR)(tasks))
+"""
+
+
+@pytest.mark.parametrize(("backend", "n_jobs"), [("threading", 2), ("loky", 2), ("loky", 1), ("sequential", 1)])
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_the_input_may_be_what_uses_it_first(backend, n_jobs, on_error):
+    text = FIRST_USE.replace("N_JOBS", str(n_jobs)).replace("BACKEND", repr(backend))
+    text = text.replace("ON_ERROR", repr(on_error))
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("[2, 2, 2]\n", "")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_that_was_released_is_an_error_of_its_task(backend):
+    handles = [joblot.share({"a": n}) for n in range(3)]
+    handles[1].release()
+    got = Parallel(2, backend=backend, on_error="return")([delayed(len)(handle) for handle in handles])
+    assert got[::2] == [1, 1]
+    assert isinstance(got[1], Exception)
+    assert "was released" in f"{got[1]} {got[1].__cause__}"
 
 
 def test_part_of_it_comes_back_as_a_copy():
