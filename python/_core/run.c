@@ -186,13 +186,22 @@ can_wait(struct run *r, PyObject *task)
     return true;
 }
 
+/* How many tasks may be drawn and not done.  The batches of pre_dispatch are those that were asked for: an engine that hands
+ * out more at a time must not draw more, since what is drawn takes memory, and is fixed. */
+static Py_ssize_t
+most_ahead(const struct run *r)
+{
+    if (r->pre_dispatch < 0)
+        return PY_SSIZE_T_MAX;
+    Py_ssize_t batch = r->batch > 0 ? r->batch : (Py_ssize_t)joblot_call_batch(r->call);
+    return r->pre_dispatch < PY_SSIZE_T_MAX / batch ? r->pre_dispatch * batch : PY_SSIZE_T_MAX;
+}
+
 /* Draws tasks up to what pre_dispatch allows, a few at a time so that workers start on the first. */
 static int
 draw(struct run *r)
 {
-    size_t batch = joblot_call_batch(r->call);
-    Py_ssize_t most = r->pre_dispatch < 0 ? PY_SSIZE_T_MAX : r->pre_dispatch * (Py_ssize_t)batch;
-    Py_ssize_t chunk = r->n_jobs * (Py_ssize_t)batch;
+    Py_ssize_t most = most_ahead(r), chunk = r->n_jobs * (Py_ssize_t)joblot_call_batch(r->call);
     for (Py_ssize_t i = 0; i < chunk && r->drawn - r->done < most && !is_stuck(r); i++) {
         PyObject *task = next_task(r);
         if (check_owner(r) < 0) {
@@ -298,8 +307,7 @@ take_event(struct run *r, struct joblot_event *event)
 static bool
 may_draw(const struct run *r)
 {
-    return !r->exhausted && !is_stuck(r) &&
-           (r->pre_dispatch < 0 || r->drawn - r->done < r->pre_dispatch * (Py_ssize_t)joblot_call_batch(r->call));
+    return !r->exhausted && !is_stuck(r) && r->drawn - r->done < most_ahead(r);
 }
 
 /* Takes all that has come, up to a bound, before more is drawn: workers are then fed in groups, and woken once. */
@@ -435,6 +443,7 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     s.key = key;
     options.n_workers = (size_t)r.n_jobs;
     options.batch = (size_t)batch;
+    r.batch = batch;
     options.max_tasks = max_tasks;
     options.task_timeout_ns = task_timeout;
     options.memory_limit = memory_limit;

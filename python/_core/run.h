@@ -18,6 +18,7 @@ struct run {
     PyObject *progress;
     struct core_encoder *encoder;
     Py_ssize_t pre_dispatch; /* batches; < 0: all */
+    Py_ssize_t batch;        /* tasks of one, as asked for; 0: as the engine sees fit */
     Py_ssize_t n_jobs;
     double timeout;
     const struct joblot_call_options *options;

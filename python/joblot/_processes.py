@@ -241,12 +241,22 @@ _last_identity: Any = None
 def _identity() -> tuple[Any, ...]:
     """Return what a server takes from its start and cannot change later."""
     global _last_identity  # noqa: PLW0603 - most calls find the environment as the last one did
-    environ, executable = _setup.environ(), _executable()
-    if _last_identity is None or _last_identity[0] != (environ, executable):
+    seen = _setup.environ(), _executable(), _limits()
+    if _last_identity is None or _last_identity[0] != seen:
+        environ, executable, limits = seen
         fixed = tuple(sorted(item for item in environ.items() if _setup.is_fixed_at_start(item[0])))
-        _last_identity = (environ, executable), (executable, fixed)
+        _last_identity = seen, (executable, limits, fixed)
     identity: tuple[Any, ...] = _last_identity[1]
     return identity
+
+
+def _limits() -> tuple[tuple[int, int], ...]:
+    """Return the limits of this process that its children inherit; none where `resource`, which changes them, is not there."""
+    resource = _setup.loaded_module("resource")
+    if resource is None:
+        return ()
+    names = ("RLIMIT_NOFILE", "RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_FSIZE", "RLIMIT_CORE")
+    return tuple(resource.getrlimit(getattr(resource, name)) for name in names)
 
 
 def _executable() -> str:
