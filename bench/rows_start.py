@@ -40,7 +40,8 @@ def first_array(name, scale):
     return clock(lambda: Parallel(n_jobs=2)(delayed(add_ends)(array) for _ in range(2)))
 
 
-@row("later", "later call of 2 trivial tasks", "ms", {"joblib": 100, "pool": 1}, ("joblib", "pool", "futures", "ray", "dask"))
+@row("later", "later call of 2 trivial tasks", "ms", {"joblib": 100, "pool": 1},
+     ("joblib", "pool", "futures", "ray", "dask"))
 def later(name, scale):
     if name == "pool":
         with pool("pool") as run:
