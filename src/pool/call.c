@@ -166,12 +166,13 @@ static bool can_take(joblot_call *call, struct joblot__peer *peer, const unsigne
 
 static void weigh_death(joblot_call *call, const struct joblot__peer *peer)
 {
-    if (!peer->hello)
-        call->early_deaths += UNREADY_DEATH;
-    else if (joblot__shared64_load(&peer->channel->started, memory_order_relaxed) == 0)
-        call->early_deaths += READY_DEATH;
-    else
+    /* The death of a server is one, however many workers were on their way. */
+    bool counted = peer->server_died != 0 && peer->server_died == call->dead_server;
+    call->dead_server = peer->server_died != 0 ? peer->server_died : call->dead_server;
+    if (peer->hello && joblot__shared64_load(&peer->channel->started, memory_order_relaxed) != 0)
         call->early_deaths = 0;
+    else if (!counted)
+        call->early_deaths += peer->hello ? READY_DEATH : UNREADY_DEATH;
 }
 
 static bool take_event(joblot_call *call, struct joblot_event *event, joblot_status *status, joblot_error *err)

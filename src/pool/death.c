@@ -79,7 +79,7 @@ static void describe(joblot_call *call, const struct joblot__peer *peer, const s
         death->seen = peer->seen;
     }
     death->attempts = task->attempts;
-    death->server_died = peer->server_died;
+    death->server_died = peer->server_died != 0;
     death->exit_code = -1;
     if (peer->status_known) {
         death->status_known = 1;

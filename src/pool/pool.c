@@ -290,8 +290,9 @@ static void bury_server(joblot_pool *pool)
 {
     struct joblot__exit how;
     struct joblot__peer *next;
+    int server_pid = pool->server_pid;
     joblot__os_point("parent:server-dead");
-    (void)joblot__os_reap(pool->server_pid, &how); /* ECHILD: a wait of the user's has had it, which is no matter */
+    (void)joblot__os_reap(server_pid, &how); /* ECHILD: a wait of the user's has had it, which is no matter */
     (void)joblot__os_close(pool->server_pidfd);
     (void)joblot__os_close(pool->server_socket);
     pool->server_pid = 0;
@@ -302,7 +303,7 @@ static void bury_server(joblot_pool *pool)
             continue;
         if (peer->pidfd >= 0 && joblot__os_pidfd_kill(peer->pidfd, 0) == 0) /* alive: its number is its own */
             (void)joblot__os_kill_group(peer->pid, SIGKILL_NUMBER);
-        peer->server_died = true;
+        peer->server_died = server_pid;
         mark_dead(pool, peer);
     }
     pool->n_asked = 0;

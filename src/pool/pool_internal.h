@@ -55,7 +55,8 @@ struct joblot__peer {
     bool unborn;        /* the server could not fork it */
     bool leaving;       /* told to leave, or leaves by itself: it starts no task more, and is never leased again */
     int64_t leave_by;   /* of one that leaves: then it is killed */
-    bool status_known, server_died;
+    bool status_known;
+    int server_died; /* the pid of its server, which went before it did; 0: it did not */
     struct joblot__exit how;
     /* the leasing call's */
     struct joblot__queue in_flight;
@@ -130,6 +131,7 @@ struct joblot_call {
     struct joblot__poll *set;
     size_t set_size;
     unsigned early_deaths; /* the weight of workers in a row that died before they took a task */
+    int dead_server;       /* pid of the last server whose death was weighed */
     unsigned since_look;   /* events since the last look at the pidfds */
     bool event_open;
     bool wide;          /* more workers than there are processors have tasks */

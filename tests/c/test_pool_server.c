@@ -44,10 +44,14 @@ static void after_server_child(void *context, int before)
     CHECK_EQUAL(pthread_mutex_unlock(&seen.lock), 0);
 }
 
+static int n_deadly; /* so many servers die before they fork a worker */
+
 static void before_worker(void *context)
 {
     (void)context;
     seen.forks++;
+    if (seen.before <= n_deadly)
+        (void)kill(getpid(), SIGKILL);
 }
 
 enum { TELL_BEFORE, TELL_CHILD, TELL_TOKEN, TELL_FORKS, N_TELL };
@@ -319,6 +323,22 @@ static void a_program_for_workers_that_is_not_there(void)
     close_forked(pool);
 }
 
+/* One death, however many workers were on their way: else a single one would end a call for many workers. */
+static void a_server_dies_with_many_workers_on_their_way(void)
+{
+    static struct outcome out[200];
+    n_deadly = 6;
+    joblot_pool *pool = open_forked();
+    joblot_call *call = open_call(pool, 64, 0);
+    for (int i = 0; i < 200; i++)
+        submit(call, 0, NULL, 0);
+    CHECK_EQUAL(drive(call, out, 200), 200);
+    for (int i = 0; i < 200; i++)
+        CHECK(u64_of(&out[i], TELL_BEFORE) > 6);
+    joblot_call_close(call);
+    close_forked(pool);
+}
+
 static void without_a_program_for_workers_they_are_forked(void)
 {
     joblot_pool *pool = open_execd("fork");
@@ -346,6 +366,7 @@ int main(int argc, char **argv)
          the_programs_lock_may_be_held_by_one_who_waits_for_the_pools, 60},
         {"a_server_with_threads_execs_its_workers", a_server_with_threads_execs_its_workers, 20},
         {"such_workers_go_with_the_server", such_workers_go_with_the_server, 20},
+        {"a_server_dies_with_many_workers_on_their_way", a_server_dies_with_many_workers_on_their_way, 30},
         {"a_program_for_workers_that_is_not_there", a_program_for_workers_that_is_not_there, 20},
         {"without_a_program_for_workers_they_are_forked", without_a_program_for_workers_they_are_forked, 20},
         {"what_is_refused", what_is_refused, 10},
