@@ -327,7 +327,7 @@ static int64_t until_look(joblot_call *call, int64_t left, bool *again)
 }
 
 /* The time to sleep, less when tasks that wait are to go to more workers before. */
-static int64_t until_wider(const joblot_call *call, int64_t left)
+static int64_t until_wider(joblot_call *call, int64_t left)
 {
     int64_t next = joblot__call_widens_at(call);
     if (next == INT64_MAX)

@@ -154,30 +154,44 @@ static size_t width(joblot_call *call)
     return n < least ? n : least;
 }
 
-/* Tasks are left over: are they to wait for the workers that have some?  True when more may have them from now on. */
-static bool must_widen(joblot_call *call)
+/* May the call have more workers than it has, once answers fail to come? */
+static bool may_widen(const joblot_call *call)
 {
     if (call->wide || call->n_peers >= call->options.n_workers)
         return false;
     for (size_t i = 0; i < call->n_peers; i++)
-        if (!call->peers[i]->hello) /* on its way: that takes longer */
+        if (!call->peers[i]->hello) /* on its way: that takes longer, and its first word wakes the call */
             return false;
+    return true;
+}
+
+static void wait_for_answers(joblot_call *call, int64_t now)
+{
+    call->widen_at = now + WIDEN_NS;
+    call->answers_then = call->n_answers;
+}
+
+/* Tasks are left over: are they to wait for the workers that have some?  True when more may have them from now on. */
+static bool must_widen(joblot_call *call)
+{
+    if (!may_widen(call))
+        return false;
     int64_t now = joblot__os_clock();
     bool quick = call->n_answers > call->answers_then && call->average_ns < QUICK_NS;
-    if (call->widen_at == 0 || (now >= call->widen_at && quick)) {
-        call->widen_at = now + WIDEN_NS;
-        call->answers_then = call->n_answers;
-    } else if (now >= call->widen_at || call->average_ns >= QUICK_NS) {
+    if (call->widen_at == 0 || (now >= call->widen_at && quick))
+        wait_for_answers(call, now);
+    else if (now >= call->widen_at || call->average_ns >= QUICK_NS)
         call->wide = true;
-    }
     return call->wide;
 }
 
-int64_t joblot__call_widens_at(const joblot_call *call)
+int64_t joblot__call_widens_at(joblot_call *call)
 {
-    return call->wide || call->queued.count == 0 || call->widen_at == 0 || call->n_peers >= call->options.n_workers
-               ? INT64_MAX
-               : call->widen_at;
+    if (call->queued.count == 0 || !may_widen(call))
+        return INT64_MAX;
+    if (call->widen_at == 0) /* the last worker on its way has come since tasks were handed out */
+        wait_for_answers(call, joblot__os_clock());
+    return call->widen_at;
 }
 
 static joblot_status lease(joblot_call *call, joblot_error *err)

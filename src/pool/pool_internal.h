@@ -193,7 +193,7 @@ void joblot__queue_clear(struct joblot__queue *q);
 /* dispatch.c */
 joblot_status joblot__call_dispatch(joblot_call *call, joblot_error *err);
 /* The time at which tasks that wait are to go to more workers; INT64_MAX: nothing is waited for. */
-int64_t joblot__call_widens_at(const joblot_call *call);
+int64_t joblot__call_widens_at(joblot_call *call);
 
 /* limit.c.  The task that the worker runs now, and since when; 0: none.  A worker that has ended one and begun the next in
  * the midst of this look gives the old number with a later time, which is no harm. */

@@ -311,6 +311,7 @@ static void say_hello(joblot_worker *w)
     joblot__os_point("worker:hello-written");
     joblot__ring_commit(&w->up);
     joblot__os_point("worker:hello-said");
+    joblot__worker_ring(w, true); /* tasks may wait for a worker that has come, or for more than those */
     w->started_at = w->last_bell = now;
 }
 

@@ -394,6 +394,35 @@ static void quick_tasks_wake_few_workers(void)
     close_pool(pool);
 }
 
+static joblot_status start_late(joblot_worker *worker, const struct joblot_task *task, void *context, joblot_error *err)
+{
+    (void)worker;
+    (void)task;
+    (void)context;
+    (void)err;
+    (void)usleep(200000);
+    return JOBLOT_OK;
+}
+
+/* Tasks that take long go to all workers, also when none had come yet as they were submitted, and no answer wakes the
+ * call before.  (They went to as many as there are processors, and the rest waited for the first answer.) */
+static void long_tasks_wake_all_workers(void)
+{
+    size_t n = (size_t)joblot_cpu_count() + 2;
+    struct outcome one;
+    static struct joblot_worker_hooks hooks; /* as long as the server */
+    hooks = (struct joblot_worker_hooks){.functions = test_functions, .n_functions = N_DO, .start = start_late};
+    joblot_pool *pool = open_pool_of(&hooks, 0);
+    joblot_call *call = open_call(pool, n, 0);
+    for (size_t i = 0; i < n; i++)
+        submit_u64(call, DO_SLEEP, 3000); /* longer than all workers take to start */
+    (void)take_one(call, &one);
+    free(one.data);
+    CHECK_EQUAL(joblot_pool_leased(pool), n);
+    joblot_call_close(call);
+    close_pool(pool);
+}
+
 static void a_worker_opens_its_own_pool(void)
 {
     joblot_pool *pool = open_pool(0);
@@ -432,6 +461,7 @@ static const struct test_case cases[] = {
     {"idle_pools_come_and_go", idle_pools_come_and_go, 60},
     {"more_workers_than_cores", more_workers_than_cores, 30},
     {"quick_tasks_wake_few_workers", quick_tasks_wake_few_workers, 30},
+    {"long_tasks_wake_all_workers", long_tasks_wake_all_workers, 60},
     {"a_worker_opens_its_own_pool", a_worker_opens_its_own_pool, 30},
     {"closed_standard_descriptors_do_no_harm", closed_standard_descriptors_do_no_harm, 20},
 };
