@@ -428,6 +428,7 @@ static PyMemberDef encoder_members[] = {
     {"fallback", T_OBJECT, offsetof(struct core_encoder, fallback), 0, "reducer_override of the pickler behind this one"},
     {"main_names", T_OBJECT, offsetof(struct core_encoder, main_names), READONLY,
      "what __main__ was when the reader of the message was forked off; None: it was exec'd"},
+    {"by_value", T_BOOL, offsetof(struct core_encoder, by_value), 0, "cloudpickle's pickler is the one behind this one"},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(struct core_encoder, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };

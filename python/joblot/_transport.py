@@ -90,6 +90,7 @@ def _make_cached(function: Any, parameters: dict[str, Any], attributes: dict[str
 def dumps(obj: Any) -> int:
     """Pickle obj as a task's part would be, and throw the bytes away; raise what the pickler raises."""
     encoder = _core.Encoder()
+    encoder.by_value = True
     dump_by_value(encoder, obj)
     return 0
 

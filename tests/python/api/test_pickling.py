@@ -265,6 +265,44 @@ def test_names_of_main(tmp_path):
     )
 
 
+def test_the_part_at_fault_is_not_one_that_goes_by_value(tmp_path):
+    run(
+        """
+        import pickle
+        import threading
+
+        import joblot
+        from joblot import Parallel, delayed
+
+        class Class:
+            pass
+
+        def function(x):
+            return [function, threading.Lock()] if x is None else x
+
+        def message(tasks, backend):
+            try:
+                Parallel(n_jobs=2, backend=backend)(tasks)
+            except pickle.PicklingError as error:
+                return str(error)
+
+        lock = threading.Lock()
+        for backend in ("loky", "multiprocessing"):
+            for part in (function, Class(), Class, lambda: 1):
+                text = message([delayed(function)([part, lock])], backend)
+                assert "args[0][1] of task 0 cannot be pickled (TypeError" in text, text
+            text = message([delayed(function)(None)], backend)
+            assert "result[1]" in text, text
+        try:
+            joblot.share([function, lock])
+        except pickle.PicklingError as error:
+            assert "obj[1]" in str(error), error
+        print("fine")
+        """,
+        tmp_path,
+    )
+
+
 def test_functions_that_are_defined_again(tmp_path):
     """As in a notebook: the same name, another function; also between two draws."""
     run(
