@@ -335,15 +335,21 @@ class parallel_backend(parallel_config):  # noqa: N801
         return self.new_backend_and_jobs
 
 
+def _nested(backend: ParallelBackendBase) -> tuple[ParallelBackendBase, int | None]:
+    """Return what holds in tasks of a backend; one written for an older joblib names no n_jobs."""
+    nested: Any = backend.get_nested_backend()
+    return nested if isinstance(nested, tuple) else (nested, None)
+
+
 def nested_config(backend: ParallelBackendBase) -> dict[str, Any]:
     """Return what tasks of this backend see: the backend of the next level, all else at its default."""
-    nested, n_jobs = backend.get_nested_backend()
+    nested, n_jobs = _nested(backend)
     return {**UNSET, "backend": nested, "n_jobs": n_jobs}
 
 
 def state_for_workers(backend: ParallelBackendBase) -> tuple[Any, ...]:
     """Return what `apply_worker_state` shall be called with in the workers of this backend."""
-    nested, n_jobs = backend.get_nested_backend()
+    nested, n_jobs = _nested(backend)
     name = "sequential" if type(nested).__name__ == "SequentialBackend" else "threading"
     return name, nested.nesting_level, n_jobs
 

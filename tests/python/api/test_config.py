@@ -219,6 +219,15 @@ def test_a_backend_whose_constructor_does_not_call_ours(registry):
 # workers and nesting
 
 
+@pytest.mark.parametrize("base", [ThreadingBackend, LokyBackend])
+def test_a_nested_backend_without_n_jobs(base):
+    class Older(base):
+        def get_nested_backend(self):
+            return super().get_nested_backend()[0]
+
+    assert Parallel(n_jobs=2, backend=Older())([delayed(active)()] * 4) == [("ThreadingBackend", 1, None)] * 4
+
+
 def test_what_workers_are_told():
     state = config.state_for_workers(LokyBackend(nesting_level=0))
     assert pickle.loads(pickle.dumps(state)) == state == ("threading", 1, None)
