@@ -299,6 +299,13 @@ static bool add_handed(struct joblot__peer *peer, uint32_t id, uint64_t sequence
     return true;
 }
 
+/* The last eighth of all descriptors is for the program's own files: a call's results are not to take them all. */
+static bool leaves_files(int fd)
+{
+    int limit = joblot__os_descriptor_limit();
+    return fd < limit - limit / 8;
+}
+
 /* Takes what is on the socket.  What cannot be taken is left to the bytes of its answer. */
 static void receive_handed(struct joblot__peer *peer)
 {
@@ -310,7 +317,7 @@ static void receive_handed(struct joblot__peer *peer)
         if (rc <= 0 && rc != -EMFILE) /* -EMFILE: the message came, its descriptor did not */
             return;
         peer->handed_seen++;
-        bool taken = rc == (int)sizeof m && n_fds == 1 && joblot__load_le32(m.type) == JOBLOT__HANDED &&
+        bool taken = rc == (int)sizeof m && n_fds == 1 && joblot__load_le32(m.type) == JOBLOT__HANDED && leaves_files(fds[0]) &&
                      add_handed(peer, joblot__load_le32(m.segment), joblot__load_le64(m.sequence), fds[0]);
         for (size_t i = 0; i < n_fds && !taken; i++)
             (void)joblot__os_close(fds[i]);

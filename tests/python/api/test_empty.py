@@ -1,9 +1,13 @@
 """joblot.empty: arrays whose memory the program and its workers have at the same time."""
 
+import contextlib
 import copy
 import gc
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 
 import joblot
@@ -345,6 +349,9 @@ def test_the_file_limit_of_the_parent_makes_it_a_copy():
             assert got["whole"].tolist() == [7] * n
             got["whole"][1] = 3
             assert got["part"][0] == 3  # still parts of one array
+        with contextlib.suppress(OSError):  # the few that results leave to the program
+            for _ in range(100):
+                held.append(os.open("/dev/null", os.O_RDONLY))
         with pytest.raises(OSError, match="open files"):
             joblot.empty(10)
     finally:
@@ -527,3 +534,29 @@ def test_what_only_a_worker_has_still_comes_back():
         assert all(x[0] == 5 for x in back)
         Parallel(2)([delayed(add_one)(back[1])])
         assert back[2].tolist() == [6] * n
+
+
+def test_results_leave_descriptors_to_the_program(tmp_path):
+    text = textwrap.dedent(
+        """
+        import resource
+        import joblot
+        from joblot import Parallel, delayed
+
+        def made(n):
+            arrays = [joblot.empty(50, int) for _ in range(n)]
+            for i, array in enumerate(arrays):
+                array[:] = i
+            return arrays
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+        results = Parallel(n_jobs=2)(delayed(made)(40) for _ in range(4))
+        files = [open("/dev/null") for _ in range(8)]
+        assert all((array == i).all() for arrays in results for i, array in enumerate(arrays))
+        print("fine")
+        """
+    )
+    path = tmp_path / "program.py"
+    path.write_text(text, encoding="utf-8")
+    ran = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("fine\n", "")
