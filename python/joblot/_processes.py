@@ -251,7 +251,7 @@ def _identity() -> tuple[Any, ...]:
 
 
 def _limits() -> tuple[tuple[int, int], ...]:
-    """Return the limits of this process that its children inherit; none where `resource`, which sets them, is not there."""
+    """Return the limits that children of this process inherit; none where `resource`, which sets them, is not there."""
     resource = _setup.loaded_module("resource")
     if resource is None:
         return ()
