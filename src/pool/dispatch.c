@@ -148,8 +148,6 @@ static size_t width(joblot_call *call)
     size_t n = call->options.n_workers;
     if (call->wide || n <= 2)
         return n;
-    if (call->pool->n_processors == 0)
-        call->pool->n_processors = joblot__os_cpu_count("");
     size_t least = call->pool->n_processors > 2 ? (size_t)call->pool->n_processors : 2;
     return n < least ? n : least;
 }

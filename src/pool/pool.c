@@ -72,6 +72,7 @@ joblot_status joblot_pool_open(const struct joblot_pool_options *options, joblot
         return joblot__fail_nomem(err, sizeof *pool, "a pool");
     pool->server_pidfd = pool->server_socket = -1;
     pool->owner_pid = joblot__os_pid();
+    pool->n_processors = joblot__os_cpu_count("");
     int rc = joblot__lock_init(&pool->lock);
     if (rc != 0) {
         joblot__free(pool);

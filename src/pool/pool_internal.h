@@ -91,7 +91,7 @@ struct joblot_pool {
     const char **argv, **env; /* copies */
     size_t ring_size;
     int owner_pid;
-    int n_processors; /* 0: not counted yet */
+    int n_processors;
     int server_pid, server_pidfd, server_socket; /* 0, -1, -1: none */
     bool preloaded;
     int execs; /* see joblot_pool_execs */

@@ -416,6 +416,7 @@ static void many_that_hang(void)
 static void a_task_that_takes_too_much(void)
 {
     struct outcome out[5] = {{0}};
+    skip_under_tsan("its own memory counts as well");
     joblot_pool *pool = open_pool_of(&hooks, 0);
     joblot_call *call = open_limited(
         pool, (struct joblot_call_options){.batch = 2, .retries = 3, .memory_limit = 100 * MB});
@@ -464,6 +465,7 @@ static void what_a_task_leaves_is_not_the_next_ones_fault(void)
 static void shared_memory_does_not_count(void)
 {
     struct outcome out = {0};
+    skip_under_tsan("its own memory counts as well");
     joblot_error err;
     joblot_segment *segment;
     void *data;

@@ -266,7 +266,7 @@ static void a_server_with_threads_execs_its_workers(void)
     int pids[2], again[2];
     echo_large_ones(pool);
     wait_for_workers(pool, pids, 2);
-    CHECK_EQUAL(joblot_pool_execs(pool), 2);
+    CHECK(joblot_pool_execs(pool) >= 2); /* more where one was lost on its way */
     /* Their deaths are told as those of others. */
     struct outcome one;
     joblot_call *call = open_call(pool, 1, 0);

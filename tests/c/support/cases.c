@@ -88,6 +88,15 @@ void skip_if_emulated(const char *why)
         skip_case("under an emulator, or without process_vm_readv: %s", why);
 }
 
+void skip_under_tsan(const char *why)
+{
+#ifdef __SANITIZE_THREAD__
+    skip_case("under ThreadSanitizer: %s", why);
+#else
+    (void)why;
+#endif
+}
+
 bool process_is_alive(int pid)
 {
     char path[64], text[512];

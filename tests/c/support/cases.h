@@ -48,6 +48,7 @@ int open_descriptors(void);       /* of this process */
 unsigned time_factor(void);       /* by how much time limits are multiplied */
 bool can_read_processes(void);    /* process_vm_readv is there; under qemu-user it is not */
 void skip_if_emulated(const char *why); /* where it is not */
+void skip_under_tsan(const char *why);  /* in a build with -fsanitize=thread */
 bool process_is_alive(int pid);   /* a zombie is not */
 void wait_until_gone(int pid);    /* returns when it is; the case's time limit is the bound */
 uint64_t next_random(uint64_t *state);
