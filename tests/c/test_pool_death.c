@@ -388,7 +388,7 @@ static int start_killer(joblot_pool *pool)
         for (char *save = NULL, *word = strtok_r(text, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save))
             if (next_random(&random) % 3 == 0 && atoi(word) > 1)
                 (void)kill(atoi(word), SIGKILL);
-        wait_ms(3 + (unsigned)(next_random(&random) % 10));
+        wait_ms((3 + (unsigned)(next_random(&random) % 10)) * time_factor()); /* a worker is to get as far as a task */
     }
 }
 
