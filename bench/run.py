@@ -1,6 +1,6 @@
 """Measure joblot beside joblib, multiprocessing.Pool and others, and print the ratios of medians.
 
-    python bench/run.py [--quick] [--rows NAME,...] [--out FILE]
+    python bench/run.py [--quick] [--rows NAME,...] [--rounds N] [--out FILE]
 
 Each measurement is a process tree of its own; the libraries alternate, so that a busy moment of the machine hits all
 of them. --quick takes an eighth of the work, once: for trying the benchmarks, not for figures. The result is written
@@ -181,6 +181,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="an eighth of the work, one round")
     parser.add_argument("--rows", help="names, separated by commas: " + ", ".join(registry.rows))
     parser.add_argument("--out", type=pathlib.Path, help="where the JSON goes instead of bench/results")
+    parser.add_argument("--rounds", type=int, help="how often each library is measured, in place of the row's number")
     options = parser.parse_args()
     names = options.rows.split(",") if options.rows else list(registry.rows)
     unknown = [name for name in names if name not in registry.rows]
@@ -189,7 +190,7 @@ def main():
     report = {"machine": machine(), "quick": options.quick, "rows": []}
     print(" | ".join(f"{key} {value}" for key, value in report["machine"].items()) + "\n", flush=True)
     for name in names:
-        result = run_row(registry.rows[name], 0.125 if options.quick else 1.0, 1 if options.quick else None)
+        result = run_row(registry.rows[name], 0.125 if options.quick else 1.0, 1 if options.quick else options.rounds)
         report["rows"].append(result)
         print_row(result)
     report["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
