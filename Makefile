@@ -35,7 +35,7 @@ asan_env := UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 ASAN_OPTIONS=$(san)
 asan_flags := -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-fno-sanitize-recover=all
 # What is about processes and not about memory is left out; and forks of a process with threads, over which the ASan of gcc 12
 # keeps its allocator's locks: they hang.  C programs whose servers are forks of them are in asan-c.
-asan_py_tests ?= tests/python/api tests/python/fidelity -k 'not multiprocessing' \
+asan_py_tests ?= tests/python/api tests/python/fidelity -k 'not (multiprocessing or sequential or closure)' \
 	$(patsubst %,--ignore=tests/python/api/test_%.py,worker_setup parents exec_workers ctrl_c nested)
 
 .PHONY: demo test test-c test-py test-py-lanes kill limits asan asan-c asan-py tsan valgrind s390x fuzz bench lint docs wheel clean
