@@ -115,6 +115,7 @@ submit(struct run *r, PyObject *task)
         if (find_preload(r) < 0)
             return -1;
     }
+    r->arrays = r->arrays || r->encoder->n_entries > 0;
     joblot_status status = joblot_call_submit(r->call, 0, r->encoder->parts, r->encoder->n_parts, &err);
     if (status != JOBLOT_OK)
         return fail_status(r, status, &err);
@@ -187,13 +188,15 @@ can_wait(struct run *r, PyObject *task)
 }
 
 /* How many tasks may be drawn and not done.  The batches of pre_dispatch are those that were asked for: an engine that hands
- * out more at a time must not draw more, since what is drawn takes memory, and is fixed. */
+ * out more at a time must not draw more, since what is drawn takes memory, and is fixed.  Where nobody named a number,
+ * quick tasks that hold next to nothing are the exception. */
 static Py_ssize_t
 most_ahead(const struct run *r)
 {
     if (r->pre_dispatch < 0)
         return PY_SSIZE_T_MAX;
-    Py_ssize_t batch = r->batch > 0 ? r->batch : (Py_ssize_t)joblot_call_batch(r->call);
+    bool as_asked = r->batch > 0 && (!r->elastic || r->arrays);
+    Py_ssize_t batch = as_asked ? r->batch : (Py_ssize_t)joblot_call_batch(r->call);
     return r->pre_dispatch < PY_SSIZE_T_MAX / batch ? r->pre_dispatch * batch : PY_SSIZE_T_MAX;
 }
 
@@ -422,7 +425,7 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     static char *names[] = {"tasks",      "n_jobs",      "pre_dispatch", "batch",    "timeout",      "retries",  "max_nbytes",
                             "mmap_mode",  "folder",      "fallback_folder", "compare", "settings_key", "settings",
                             "progress",   "on_error",    "max_tasks", "task_timeout_ns", "memory_limit", "idle_timeout_ns",
-                            NULL};
+                            "elastic", NULL};
     struct core_pool *pool = (struct core_pool *)self;
     struct run r = {.st = pool->st, .owner = pool};
     struct joblot_call_options options = {.n_workers = 1};
@@ -432,10 +435,10 @@ core_pool_run(PyObject *self, PyObject *args, PyObject *kwargs)
     long long max_nbytes, task_timeout = 0, idle_timeout = 0;
     unsigned long long key, max_tasks = 0, memory_limit = 0;
     int compare, on_error = CORE_RAISE;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O|iKLKL:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OnnndILiO&O&iKy*O|iKLKLp:run", names, &r.tasks, &r.n_jobs, &r.pre_dispatch,
                                      &batch, &r.timeout, &options.retries, &max_nbytes, &s.mode, to_folder, &folder,
                                      to_folder, &fallback, &compare, &key, &s.settings, &r.progress, &on_error,
-                                     &max_tasks, &task_timeout, &memory_limit, &idle_timeout))
+                                     &max_tasks, &task_timeout, &memory_limit, &idle_timeout, &r.elastic))
         return NULL;
     s.compare = (enum core_compare)compare;
     r.on_error = (enum core_on_error)on_error;

@@ -19,6 +19,8 @@ struct run {
     struct core_encoder *encoder;
     Py_ssize_t pre_dispatch; /* batches; < 0: all */
     Py_ssize_t batch;        /* tasks of one, as asked for; 0: as the engine sees fit */
+    int elastic;             /* pre_dispatch is nobody's wish: quick tasks without arrays may be drawn further ahead */
+    bool arrays;             /* a task had some */
     Py_ssize_t n_jobs;
     double timeout;
     const struct joblot_call_options *options;

@@ -89,6 +89,7 @@ def run(tasks: Iterator[Any], settings: CallSettings, pool: Any = None) -> list[
             task_timeout_ns=_nanoseconds(settings.task_timeout, 0),
             memory_limit=settings.memory_limit or 0,
             idle_timeout_ns=_nanoseconds(settings.idle_worker_timeout, IDLE_WORKER_TIMEOUT),
+            elastic=settings.elastic,
         )
     finally:
         pool.release()

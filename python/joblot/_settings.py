@@ -47,6 +47,8 @@ class CallSettings:
     ----------
     n_jobs : int
         How many tasks may run at once; at least 1.
+    elastic : bool
+        Nobody named `pre_dispatch`: more may be drawn of quick tasks that hold no arrays.
     pre_dispatch : int or None
         How many batches are drawn ahead of the workers; None draws everything first.
     batch_size : int or 'auto'
@@ -88,6 +90,7 @@ class CallSettings:
 
     __slots__ = (
         "batch_size",
+        "elastic",
         "idle_worker_timeout",
         "initargs",
         "initializer",
@@ -130,10 +133,12 @@ class CallSettings:
         idle_worker_timeout: float | None = None,
         progress: Callable[..., object] | None = None,
         verbose: int = 0,
+        elastic: bool = False,
         worker_state: tuple[Any, ...] = ("threading", 1, None),
     ) -> None:
         self.n_jobs = n_jobs
         self.pre_dispatch = pre_dispatch
+        self.elastic = elastic
         self.batch_size = batch_size
         self.timeout = timeout
         self.retries = retries

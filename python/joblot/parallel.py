@@ -355,6 +355,7 @@ class Parallel:
         return CallSettings(
             n_jobs=n_jobs,
             pre_dispatch=_arguments.check_pre_dispatch(self.pre_dispatch, n_jobs),
+            elastic=isinstance(self.pre_dispatch, str) and self.pre_dispatch == "2 * n_jobs",
             batch_size=self.batch_size,
             timeout=_arguments.check_timeout(self.timeout),
             retries=self.retries,

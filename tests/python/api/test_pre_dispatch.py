@@ -2,22 +2,23 @@
 
 import os
 
+import numpy as np
 import pytest
 from joblot import Parallel, delayed
 
 
-def leave_a_byte(path):
+def leave_a_byte(path, data=None):
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, b".")
     os.close(descriptor)
 
 
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
-@pytest.mark.parametrize(("ahead", "batch"), [(1, 1), (2, 1), ("2 * n_jobs", 1), (2, 5)])
+@pytest.mark.parametrize(("ahead", "batch"), [(1, 1), (2, 1), ("n_jobs", 1), (2, 5)])
 def test_so_many_tasks_are_drawn_and_not_done(tmp_path, backend, ahead, batch):
     done = tmp_path / "done"
     done.touch()
-    most = (4 if isinstance(ahead, str) else ahead) * (1 if backend == "threading" else batch)
+    most = (2 if isinstance(ahead, str) else ahead) * (1 if backend == "threading" else batch)
 
     def tasks():
         for drawn in range(600):
@@ -26,6 +27,18 @@ def test_so_many_tasks_are_drawn_and_not_done(tmp_path, backend, ahead, batch):
 
     Parallel(n_jobs=2, backend=backend, batch_size=batch, pre_dispatch=ahead)(tasks())
     assert done.stat().st_size == 600
+
+
+def test_by_default_tasks_with_arrays_are_drawn_no_further_ahead(tmp_path):
+    done = tmp_path / "done"
+    done.touch()
+
+    def tasks():
+        for drawn in range(400):
+            assert drawn - done.stat().st_size < 4
+            yield delayed(leave_a_byte)(done, np.zeros(10))
+
+    Parallel(n_jobs=2, batch_size=1)(tasks())
 
 
 def test_a_worker_has_the_limits_that_the_program_gave_itself_last():
