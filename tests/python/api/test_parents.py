@@ -275,7 +275,7 @@ def test_a_fork_in_another_thread_while_calls_run(tmp_path, backend):
                         os._exit(1)
                 codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
-        call()  # a module that another thread imports at the fork stays locked in the child: CPython's, with any library
+        call()  # a module that another thread imports at the fork stays locked in the child: CPython's own
         thread = threading.Thread(target=fork)
         thread.start()
         while thread.is_alive():
