@@ -35,6 +35,7 @@ def test_default_settings(monkeypatch):
     assert {name: getattr(settings, name) for name in CallSettings.__slots__} == {
         "n_jobs": 2,
         "pre_dispatch": 4,
+        "elastic": True,
         "batch_size": "auto",
         "timeout": None,
         "retries": 0,
