@@ -80,25 +80,11 @@ take_lock(struct queue *q)
     return 0;
 }
 
-/* The exception that is set, taken. */
-static PyObject *
-take_error(void)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL)
-        (void)PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
 /* Ends the call with the exception that is set. */
 static void
 fail(struct queue *q)
 {
-    PyObject *error = take_error();
+    PyObject *error = core_take_exception();
     PyObject *done = PyObject_CallMethod((PyObject *)q, "_fail", "O", error);
     if (done == NULL)
         PyErr_WriteUnraisable((PyObject *)q);
@@ -188,7 +174,7 @@ run_item(struct queue *q, struct item *item)
     PyObject *result = run_task(q, item->task);
     if (result != NULL && PyList_SetItem(q->results, item->index, result) == 0)
         return true;
-    PyObject *error = take_error();
+    PyObject *error = core_take_exception();
     PyObject *kept = PyObject_CallMethod((PyObject *)q, "_keep_error", "nOO", item->index, item->task, error);
     Py_DECREF(error);
     if (kept == NULL)

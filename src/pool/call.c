@@ -311,6 +311,16 @@ static bool has_limits(const joblot_call *call)
     return call->options.task_timeout_ns != 0 || call->options.memory_limit != 0 || call->n_leaving > 0;
 }
 
+/* `left` (< 0: for good), or the time until `next` (INT64_MAX: never) where that is less. */
+static int64_t left_until(int64_t next, int64_t left)
+{
+    if (next == INT64_MAX)
+        return left;
+    next -= joblot__os_clock();
+    next = next < 0 ? 0 : next;
+    return left < 0 || next < left ? next : left;
+}
+
 /* The time to sleep, less when limits, or tasks that wait behind a long one, are to be looked at before. */
 static int64_t until_look(joblot_call *call, int64_t left, bool *again)
 {
@@ -319,22 +329,13 @@ static int64_t until_look(joblot_call *call, int64_t left, bool *again)
         int64_t limits = joblot__call_enforce(call, again);
         next = limits < next ? limits : next;
     }
-    if (next == INT64_MAX)
-        return left;
-    next -= joblot__os_clock();
-    next = next < 0 ? 0 : next;
-    return left < 0 || next < left ? next : left;
+    return left_until(next, left);
 }
 
 /* The time to sleep, less when tasks that wait are to go to more workers before. */
 static int64_t until_wider(joblot_call *call, int64_t left)
 {
-    int64_t next = joblot__call_widens_at(call);
-    if (next == INT64_MAX)
-        return left;
-    next -= joblot__os_clock();
-    next = next < 0 ? 0 : next;
-    return left < 0 || next < left ? next : left;
+    return left_until(joblot__call_widens_at(call), left);
 }
 
 /* The time to sleep, less when a worker is gone of which the server may never tell. */
@@ -344,11 +345,7 @@ static int64_t until_verdict(joblot_call *call, int64_t left)
     for (size_t i = 0; i < call->n_peers; i++)
         if (call->peers[i]->gone && (call->peers[i]->leaving || joblot__call_verdict(call, call->peers[i], &next)))
             return 0;
-    if (next == INT64_MAX)
-        return left;
-    next -= joblot__os_clock();
-    next = next < 0 ? 0 : next;
-    return left < 0 || next < left ? next : left;
+    return left_until(next, left);
 }
 
 joblot_status joblot_call_next(joblot_call *call, int64_t timeout_ns, struct joblot_event *event, joblot_error *err)

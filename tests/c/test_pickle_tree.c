@@ -596,25 +596,7 @@ static joblot_status read_and_walk(joblot_error *err)
 static void every_allocation_fails_once(void **state)
 {
     (void)state;
-    for (int for_good = 0; for_good < 2; for_good++) {
-        unsigned long nth = 1;
-        for (;; nth++) {
-            joblot_error err = {.message = ""};
-            long before = joblot__alloc_live();
-            joblot__alloc_fail_at(nth, for_good);
-            joblot_status status = read_and_walk(&err);
-            unsigned long made = joblot__alloc_count();
-            joblot__alloc_fail_at(0, false);
-            assert_int_equal(joblot__alloc_live(), before);
-            if (made < nth) {
-                assert_int_equal(status, JOBLOT_OK);
-                break;
-            }
-            assert_int_equal(status, JOBLOT_NOMEM);
-            assert_true(err.code == JOBLOT_NOMEM && err.message[0] != '\0');
-        }
-        assert_true(nth > 7);
-    }
+    fail_each_allocation(read_and_walk, 7);
 }
 
 int main(void)

@@ -285,4 +285,29 @@ static inline int no_leak(void **state)
     return 0;
 }
 
+/* The n-th allocation of `run` fails, once and from then on, for every n that there is, more than `at_least`: each time an
+ * error that says so, and nothing left. */
+static inline void fail_each_allocation(joblot_status (*run)(joblot_error *err), unsigned long at_least)
+{
+    for (int for_good = 0; for_good < 2; for_good++) {
+        unsigned long nth = 1;
+        for (;; nth++) {
+            joblot_error err = {.message = ""};
+            long before = joblot__alloc_live();
+            joblot__alloc_fail_at(nth, for_good);
+            joblot_status status = run(&err);
+            unsigned long made = joblot__alloc_count();
+            joblot__alloc_fail_at(0, false);
+            assert_int_equal(joblot__alloc_live(), before);
+            if (made < nth) {
+                assert_int_equal(status, JOBLOT_OK);
+                break;
+            }
+            assert_int_equal(status, JOBLOT_NOMEM);
+            assert_true(err.code == JOBLOT_NOMEM && err.message[0] != '\0');
+        }
+        assert_true(nth > at_least);
+    }
+}
+
 #endif
